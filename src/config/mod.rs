@@ -1,0 +1,78 @@
+//! Configuration: one file per section, every key with its default, its unit and its reason.
+//!
+//! Keys carry their unit in the name. A section checks itself with `validate`; tests take
+//! `for_tests`, which differs from the default only where a test would wait for nothing.
+
+mod auth;
+mod fanout;
+mod gateway;
+mod http;
+mod relay;
+mod timeline;
+
+pub use auth::Auth;
+pub use fanout::Fanout;
+pub use gateway::Gateway;
+pub use http::Http;
+pub use relay::Relay;
+pub use timeline::Timeline;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that services read. Stack-only sections stand beside it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Services {
+    /// Limits of every HTTP listener.
+    pub http: Http,
+    /// Passwords, tokens and sessions.
+    pub auth: Auth,
+    /// Routing to replicas.
+    pub gateway: Gateway,
+    /// From outbox to bus.
+    pub relay: Relay,
+    /// Reading timelines.
+    pub timeline: Timeline,
+    /// Writing timelines.
+    pub fanout: Fanout,
+}
+
+/// A value is outside its legal range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` {problem}")]
+pub struct Invalid {
+    /// The key, as in the configuration file.
+    pub key: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// Refuses a number outside `low..=high`.
+pub(crate) fn within(key: &'static str, value: u64, low: u64, high: u64) -> Result<(), Invalid> {
+    if (low..=high).contains(&value) {
+        Ok(())
+    } else {
+        Err(Invalid { key, problem: format!("is {value}, allowed are {low} to {high}") })
+    }
+}
+
+impl Services {
+    /// Checks every section.
+    ///
+    /// # Errors
+    /// The first value that is out of range.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        self.http.validate()?;
+        self.auth.validate()?;
+        self.gateway.validate()?;
+        self.relay.validate()?;
+        self.timeline.validate()?;
+        self.fanout.validate()
+    }
+
+    /// Cheap hashing and generous rate limits.
+    #[must_use]
+    pub fn for_tests() -> Self {
+        Self { auth: Auth::for_tests(), http: Http::for_tests(), ..Self::default() }
+    }
+}

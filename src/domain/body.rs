@@ -1,0 +1,25 @@
+//! What is shown of a tweet.
+
+use std::sync::Arc;
+
+use super::{DisplayName, Handle, TweetId, TweetText, UserId};
+
+/// A live tweet as its author wrote it, with the author's names at that time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    /// The tweet.
+    pub id: TweetId,
+    /// Who wrote it.
+    pub author: UserId,
+    /// The author's handle.
+    pub handle: Handle,
+    /// The author's display name when the tweet was written.
+    pub name: DisplayName,
+    /// The text.
+    pub text: TweetText,
+    /// When it was accepted, in milliseconds since the Unix epoch.
+    pub created_at_ms: u64,
+}
+
+/// A body that many readers share.
+pub type SharedBody = Arc<Body>;

@@ -1,0 +1,25 @@
+//! chirp: a Twitter-like feed system in one binary.
+//!
+//! The rooms, from the outside inwards; imports run only downwards in this list, and
+//! `tests/architecture.rs` holds them to it.
+//!
+//! | room | what lives there |
+//! |---|---|
+//! | [`cli`] | one file per verb; the only room that prints |
+//! | [`stack`], [`sim`] | composition: a real stack, a simulated one |
+//! | [`services`], [`adapters`] | what the roles do; what fills their ports |
+//! | [`ports`], [`wire`] | what services need of the world; what leaves the process |
+//! | [`domain`] | the rules, pure |
+//! | [`rt`], [`config`], [`telemetry`] | runtime facade, configuration, logs and metrics |
+
+pub mod adapters;
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod ports;
+pub mod rt;
+pub mod services;
+pub mod sim;
+pub mod stack;
+pub mod telemetry;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! Contract suites: named behaviours that every adapter of a port shows.

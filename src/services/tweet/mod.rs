@@ -1,0 +1,1 @@
+//! The tweet role.

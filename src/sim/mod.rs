@@ -1,0 +1,1 @@
+//! Simulation: the real services on a virtual clock over fakes of every port.

@@ -1,0 +1,1 @@
+//! Composition: builds roles from configuration and runs a whole stack.

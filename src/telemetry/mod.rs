@@ -1,0 +1,6 @@
+//! Logs and metrics. A registry is handed down, never global, so that nothing a service does
+//! depends on who else runs in the process.
+
+pub mod metrics;
+
+pub use metrics::Metrics;

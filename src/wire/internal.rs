@@ -1,0 +1,42 @@
+//! Calls between roles. They live on the admin listener, which no gateway routes, and carry the
+//! service token.
+
+use serde::{Deserialize, Serialize};
+
+use super::{api::Tweet, events::Event};
+use crate::domain::SessionId;
+
+/// `POST` at the timeline role: apply these events now. 204 once every read honours them.
+pub const HIDE: &str = "/internal/hide";
+/// `GET` at the tweet role: an author's own tweets, straight from the truth. Path with `{author}`;
+/// query `before`, `after`, `limit` (at most 200).
+pub const AUTHOR_TWEETS: &str = "/internal/authors/{author}/tweets";
+/// `GET` at the user role: an account by handle ([`super::api::User`]); 404 if there is none.
+pub const USER_BY_HANDLE: &str = "/internal/users/{handle}";
+/// `GET` at the user role: sessions revoked since `since` (milliseconds since the Unix epoch).
+pub const REVOCATIONS: &str = "/internal/revocations";
+
+/// Body of [`HIDE`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hide {
+    /// What to honour.
+    pub events: Vec<Event>,
+}
+
+/// Answer of [`AUTHOR_TWEETS`]; newest first, deleted ones left out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuthorTweets {
+    /// The tweets.
+    pub tweets: Vec<Tweet>,
+    /// There is nothing more in this direction.
+    pub exhausted: bool,
+}
+
+/// Answer of [`REVOCATIONS`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Revocations {
+    /// Sessions whose access tokens must no longer be accepted.
+    pub sessions: Vec<SessionId>,
+    /// Pass as the next `since`.
+    pub until_ms: u64,
+}

@@ -34,12 +34,7 @@ impl Relation {
         let other = if reader == pair.low { pair.high } else { pair.low };
         let own = state.side(pair, reader);
         let theirs = state.side(pair, other);
-        Self {
-            other,
-            follows: own.follows,
-            blocked: own.blocks || theirs.blocks,
-            mutes: own.mutes,
-        }
+        Self { other, follows: own.follows, blocked: own.blocks || theirs.blocks, mutes: own.mutes }
     }
 
     /// Whether the other's tweets belong into the reader's home timeline.

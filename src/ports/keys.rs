@@ -29,9 +29,5 @@ pub trait KeyStore: Send + Sync {
 
     /// Replaces the keys if they still are `before`. Gives the keys in force, which are others'
     /// if somebody was faster.
-    async fn replace(
-        &self,
-        before: &[StoredKey],
-        after: &[StoredKey],
-    ) -> Outcome<Vec<StoredKey>>;
+    async fn replace(&self, before: &[StoredKey], after: &[StoredKey]) -> Outcome<Vec<StoredKey>>;
 }

@@ -8,9 +8,7 @@ use async_trait::async_trait;
 
 use super::{Outcome, Read};
 use crate::{
-    domain::{
-        Body, PairChange, TweetId, UserId, Window, fanout::Class, relations::Relation,
-    },
+    domain::{Body, PairChange, TweetId, UserId, Window, fanout::Class, relations::Relation},
     wire::events::FollowerCursor,
 };
 

@@ -66,6 +66,20 @@ impl std::fmt::Debug for Rt {
     }
 }
 
+/// Names of the points that flows pass; see [`Runtime::point`].
+pub mod points {
+    /// A transaction with its outbox row is about to be, or was just, committed.
+    pub const COMMIT: &str = "commit";
+    /// The relay has claimed, published or marked rows.
+    pub const RELAY: &str = "relay";
+    /// A worker has received, stored or pushed.
+    pub const WORKER: &str = "worker";
+    /// A worker is about to acknowledge, or just did.
+    pub const ACK: &str = "ack";
+    /// The process has started and is not ready yet.
+    pub const RECOVERY: &str = "recovery";
+}
+
 /// The time allowed for an operation ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("timed out")]

@@ -57,7 +57,8 @@ impl Runtime for TokioRuntime {
     }
 
     fn fill(&self, bytes: &mut [u8]) {
-        aws_lc_rs::rand::fill(bytes).expect("the system's entropy source does not fail once seeded");
+        aws_lc_rs::rand::fill(bytes)
+            .expect("the system's entropy source does not fail once seeded");
     }
 
     fn point(&self, name: &'static str) -> Option<BoxFuture<'static, ()>> {

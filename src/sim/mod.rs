@@ -1,1 +1,3 @@
 //! Simulation: the real services on a virtual clock over fakes of every port.
+
+pub mod world;

@@ -269,8 +269,7 @@ pub fn pack(events: &[Bytes]) -> Vec<(Bytes, usize)> {
 /// # Errors
 /// [`DecodeError`] if it is not an envelope of a known version.
 pub fn unpack(message: &[u8]) -> Result<Envelope, DecodeError> {
-    let envelope: Envelope =
-        serde_json::from_slice(message).map_err(DecodeError::NotAnEnvelope)?;
+    let envelope: Envelope = serde_json::from_slice(message).map_err(DecodeError::NotAnEnvelope)?;
     if envelope.v == ENVELOPE_VERSION {
         Ok(envelope)
     } else {

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::{api::Tweet, events::Event};
 use crate::domain::SessionId;
 
-/// `POST` at the timeline role: apply these events now. 204 once every read honours them.
-pub const HIDE: &str = "/internal/hide";
+/// `POST` at the timeline role: apply these events now, before the caller is answered. 204 once every
+/// read honours them: what they hide is hidden from everybody, what they show is shown to its author.
+/// 503 if that is not certain; the events themselves follow on the bus and repair it.
+pub const APPLY: &str = "/internal/apply";
 /// `GET` at the tweet role: an author's own tweets, straight from the truth. Path with `{author}`;
 /// query `before`, `after`, `limit` (at most 200).
 pub const AUTHOR_TWEETS: &str = "/internal/authors/{author}/tweets";
@@ -16,9 +18,9 @@ pub const USER_BY_HANDLE: &str = "/internal/users/{handle}";
 /// `GET` at the user role: sessions revoked since `since` (milliseconds since the Unix epoch).
 pub const REVOCATIONS: &str = "/internal/revocations";
 
-/// Body of [`HIDE`].
+/// Body of [`APPLY`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Hide {
+pub struct Apply {
     /// What to honour.
     pub events: Vec<Event>,
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use tokio::sync::watch;
 
 use crate::{
     config,
@@ -55,12 +56,13 @@ pub struct Service {
     pub internal: Router,
     /// Background loops; each ends soon after the shutdown fires.
     pub tasks: Vec<(&'static str, BoxFuture<'static, ()>)>,
+    /// `true` once the role can answer every request: it holds the keys that tokens are signed with.
+    pub ready: watch::Receiver<bool>,
 }
 
 impl Service {
-    /// Starts the background loops.
-    pub fn start(self, rt: &Rt) -> (Router, Router, Vec<Task>) {
-        let tasks = self.tasks.into_iter().map(|(name, task)| rt.spawn(name, task)).collect();
-        (self.public, self.internal, tasks)
+    /// Starts the background loops, and takes them out.
+    pub fn start(&mut self, rt: &Rt) -> Vec<Task> {
+        self.tasks.drain(..).map(|(name, task)| rt.spawn(name, task)).collect()
     }
 }

@@ -1,0 +1,1 @@
+//! The caches of the timeline role, in the process.

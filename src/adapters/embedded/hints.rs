@@ -1,0 +1,1 @@
+//! Hints within one process.

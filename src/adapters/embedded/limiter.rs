@@ -1,0 +1,1 @@
+//! Rate limits within one process.

@@ -1,0 +1,1 @@
+//! A near-cache in front of a body cache: one per replica.

@@ -1,0 +1,1 @@
+//! Calls between roles: within one process, and over HTTP.

@@ -1,0 +1,1 @@
+//! Fakes of every port that model faults, and the runtime of a simulated node.

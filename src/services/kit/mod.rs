@@ -1,4 +1,28 @@
 //! What every role shares: authentication, rate limits, shedding, body limits, request ids, errors.
+//!
+//! Start with [`Kit`], which builds a role: [`Kit::public`] and [`Kit::internal`] make routers whose
+//! every route has the guard around it. Handlers take the extractors [`Call`], [`Caller`], [`Json`],
+//! [`Path`] and [`Query`], and give a [`Fault`] for every error.
+
+pub mod answers;
+pub mod apply;
+pub mod auth;
+pub mod call;
+pub mod calls;
+pub mod extract;
+mod guard;
+pub mod limits;
+pub mod relay;
+pub mod replay;
+pub mod routes;
+pub mod token;
+
+pub use answers::{Code, Fault};
+pub use call::{Call, Caller};
+pub use calls::{CallError, Calls, Outgoing, Way};
+pub use extract::{Json, Path, Query};
+pub use relay::Relay;
+pub use routes::{Kit, Routes};
 
 use std::sync::Arc;
 
@@ -39,6 +63,14 @@ pub struct Common {
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub Arc<str>);
+
+impl Secret {
+    /// Compares in a time that does not depend on where the texts differ.
+    #[must_use]
+    pub fn is(&self, given: &[u8]) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(self.0.as_bytes(), given).is_ok()
+    }
+}
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

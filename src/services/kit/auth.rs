@@ -1,0 +1,268 @@
+//! Who a token belongs to, and whether it still counts.
+//!
+//! Every role checks tokens itself, with the keys that the user role publishes and the revocations
+//! that it tells. A warm check is one look-up, the end of life and the revocation.
+//!
+//! **Bound**: a revoked session is refused at once by the replica that revoked it, everywhere else
+//! after at most twice `auth.revocation_poll_ms` while the user role answers, and at the end of the
+//! token's life (`auth.access_ttl_s`) otherwise.
+
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::HeaderValue;
+use parking_lot::RwLock;
+use quick_cache::{OptionsBuilder, UnitWeighter, sync::Cache, sync::DefaultLifecycle};
+use tokio::sync::watch;
+
+use super::{
+    Common,
+    answers::{Code, Fault},
+    calls::Calls,
+    token::{TokenError, VerifyingKeys},
+};
+use crate::{
+    domain::{DisplayName, Handle, SessionId, UserId},
+    rt::Instant,
+    wire::{
+        api::Jwks,
+        internal::{REVOCATIONS, Revocations},
+        routes::Role,
+    },
+};
+
+/// Verified tokens that are kept: 64 Ki at about 1 KiB each.
+const TOKENS_MAX: usize = 65_536;
+/// Each poll asks for what was revoked this much earlier than the last one ended, because clocks of
+/// replicas differ and a revocation is stamped before it is committed.
+const OVERLAP_MS: u64 = 30_000;
+/// A verifier looks for new keys this often. A new key is published for longer than this before it
+/// signs.
+pub const KEYS_REFRESH: Duration = Duration::from_mins(1);
+/// Keys are asked for no more often than this, whatever tokens come in.
+const KEYS_REFETCH_MIN: Duration = Duration::from_secs(1);
+/// Until it is ready a verifier polls this often, so that a start takes no longer than it must.
+const START_POLL: Duration = Duration::from_millis(20);
+/// Time limit of one call for keys or revocations.
+const ASK_LIMIT: Duration = Duration::from_secs(1);
+
+/// The owner of an accepted token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Who.
+    pub user: UserId,
+    /// The session that the token belongs to.
+    pub session: SessionId,
+    /// The user's handle.
+    pub handle: Handle,
+    /// The user's display name.
+    pub name: DisplayName,
+    /// The token ends then, in milliseconds since the Unix epoch.
+    pub expires_at_ms: u64,
+}
+
+/// A token's text with its owner: the text is compared on every hit, as the cache is keyed by a
+/// hash of it.
+type Known = Arc<(Box<str>, Arc<Verified>)>;
+type Hasher = BuildHasherDefault<DefaultHasher>;
+
+/// Checks access tokens.
+pub struct Verifier {
+    common: Common,
+    calls: Arc<Calls>,
+    known: Cache<u64, Known, UnitWeighter, Hasher>,
+    keys: RwLock<Arc<VerifyingKeys>>,
+    /// When keys were last asked for because of a token; held meanwhile, so that one asks for all.
+    asked: tokio::sync::Mutex<Option<Instant>>,
+    /// Revoked sessions, with the time at which their last token has ended.
+    revoked: RwLock<BTreeMap<SessionId, u64>>,
+    ready: watch::Sender<bool>,
+}
+
+impl Verifier {
+    /// A verifier that has no keys yet.
+    ///
+    /// # Panics
+    /// Never: the cache is given all it must be given.
+    #[must_use]
+    pub fn new(common: Common, calls: Arc<Calls>) -> Self {
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(TOKENS_MAX)
+            .weight_capacity(TOKENS_MAX as u64)
+            .shards(16)
+            .build()
+            .expect("capacity and weight are given");
+        let lifecycle = DefaultLifecycle::default();
+        Self {
+            common,
+            calls,
+            known: Cache::with_options(options, UnitWeighter, Hasher::default(), lifecycle),
+            keys: RwLock::default(),
+            asked: tokio::sync::Mutex::default(),
+            revoked: RwLock::default(),
+            ready: watch::Sender::new(false),
+        }
+    }
+
+    /// `true` once tokens can be checked: keys are held, and revocations were heard once.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    /// The owner of the token in an `Authorization` header.
+    pub async fn authenticate(
+        &self,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Arc<Verified>, Fault> {
+        let token = authorization.and_then(bearer).ok_or(Code::Unauthorized)?;
+        let hash = hash_of(token);
+        let owner = match self.known.get(&hash).filter(|known| *known.0 == *token) {
+            Some(known) => Arc::clone(&known.1),
+            None => self.learn(hash, token).await?,
+        };
+        if self.common.rt.wall_ms() >= owner.expires_at_ms {
+            return Err(Fault::from(Code::Unauthorized).detail("the access token has expired"));
+        }
+        if self.revoked.read().contains_key(&owner.session) {
+            return Err(Fault::from(Code::Unauthorized).detail("the session was ended"));
+        }
+        Ok(owner)
+    }
+
+    /// Refuses a session's tokens from now on, here.
+    pub fn revoke(&self, session: SessionId) {
+        let until = self.common.rt.wall_ms() + self.keep_ms();
+        self.revoked.write().insert(session, until);
+    }
+
+    /// Runs until the shutdown: keys every [`KEYS_REFRESH`], revocations every poll.
+    pub async fn run(&self) {
+        let poll = self.common.config.auth.revocation_poll();
+        let life_ms = self.common.config.auth.access_ttl_s * 1_000;
+        let mut since = self.common.rt.wall_ms().saturating_sub(life_ms + OVERLAP_MS);
+        let mut keys_due = self.common.rt.now();
+        loop {
+            if self.common.rt.now() >= keys_due && self.ask_keys().await {
+                keys_due = self.common.rt.now().plus(KEYS_REFRESH);
+            }
+            if let Some(until) = self.ask_revocations(since).await {
+                since = until.saturating_sub(OVERLAP_MS);
+                let ready = !self.keys.read().is_empty();
+                self.ready.send_if_modified(|was| !std::mem::replace(was, ready || *was) && ready);
+            }
+            let pause = if *self.ready.borrow() { poll } else { poll.min(START_POLL) };
+            tokio::select! {
+                biased;
+                () = self.common.shutdown.cancelled() => return,
+                () = self.common.rt.sleep(pause) => {}
+            }
+        }
+    }
+
+    /// A revoked session is remembered until its last token has ended by every clock.
+    fn keep_ms(&self) -> u64 {
+        self.common.config.auth.access_ttl_s * 1_000 + 2 * OVERLAP_MS
+    }
+
+    async fn learn(&self, hash: u64, token: &str) -> Result<Arc<Verified>, Fault> {
+        let keys = Arc::clone(&self.keys.read());
+        let claims = match keys.verify(token) {
+            Err(TokenError::UnknownKey) => {
+                self.refetch_keys().await;
+                let keys = Arc::clone(&self.keys.read());
+                if keys.is_empty() {
+                    return Err(Fault::from(Code::Unavailable).detail("no keys are known yet"));
+                }
+                keys.verify(token)
+            }
+            verified => verified,
+        };
+        let claims =
+            claims.map_err(|error| Fault::from(Code::Unauthorized).detail(error.text()))?;
+        let owner = Arc::new(Verified {
+            user: claims.sub,
+            session: claims.sid,
+            handle: claims.handle,
+            name: claims.name,
+            expires_at_ms: claims.exp.saturating_mul(1_000),
+        });
+        self.known.insert(hash, Arc::new((token.into(), Arc::clone(&owner))));
+        Ok(owner)
+    }
+
+    /// Asks for keys because a token names an unknown one, unless that was done just now.
+    async fn refetch_keys(&self) {
+        let mut asked = self.asked.lock().await;
+        let now = self.common.rt.now();
+        if asked.is_none_or(|at| now.since(at) >= KEYS_REFETCH_MIN) {
+            *asked = Some(now);
+            self.ask_keys().await;
+        }
+    }
+
+    async fn ask_keys(&self) -> bool {
+        let path = "/.well-known/jwks.json";
+        match self.calls.get_public::<Jwks>(Role::User, path, ASK_LIMIT).await {
+            Ok(Some(jwks)) => {
+                let keys = VerifyingKeys::new(&jwks);
+                let usable = !keys.is_empty();
+                if usable {
+                    *self.keys.write() = Arc::new(keys);
+                }
+                usable
+            }
+            Ok(None) => false,
+            Err(error) => {
+                tracing::debug!(%error, "keys could not be asked for");
+                false
+            }
+        }
+    }
+
+    /// Hears of revoked sessions; gives where the next poll begins.
+    async fn ask_revocations(&self, since: u64) -> Option<u64> {
+        let path = format!("{REVOCATIONS}?since={since}");
+        let heard = match self.calls.get::<Revocations>(Role::User, &path, ASK_LIMIT).await {
+            Ok(heard) => heard?,
+            Err(error) => {
+                tracing::debug!(%error, "revocations could not be asked for");
+                return None;
+            }
+        };
+        let now = self.common.rt.wall_ms();
+        let until = now + self.keep_ms();
+        let mut revoked = self.revoked.write();
+        // A session that is told again keeps its first end, or it would stay as long as it is told.
+        for session in heard.sessions {
+            revoked.entry(session).or_insert(until);
+        }
+        revoked.retain(|_, until| *until > now);
+        Some(heard.until_ms)
+    }
+}
+
+impl TokenError {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Invalid => "the access token is not valid",
+            Self::UnknownKey => "the access token names an unknown key",
+        }
+    }
+}
+
+/// The token of a `Bearer` header (RFC 6750; the scheme's case does not matter).
+fn bearer(header: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// Hashes the end of the token, which is its signature: enough to tell tokens apart.
+fn hash_of(token: &str) -> u64 {
+    let bytes = token.as_bytes();
+    Hasher::default().hash_one(&bytes[bytes.len().saturating_sub(32)..])
+}

@@ -1,0 +1,282 @@
+//! Calls to other roles: which replica, how often, how long.
+//!
+//! The replica is the less busy one of two that are drawn (power of two choices; Mitzenmacher
+//! 2001), counted by what this caller has open there. There is one retry, on another replica if
+//! there is one: always when the request was never sent, and otherwise only if repeating it is safe.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use axum::body::{Body, Bytes};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Limited};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Common, answers::Code, call::SERVICE_TOKEN};
+use crate::{
+    ports::{Outcome, StoreError, rpc::Door},
+    wire::{
+        routes::Role,
+        trace::{TRACEPARENT, TraceContext},
+    },
+};
+
+/// Replicas of a role whose open calls are counted apart.
+const REPLICAS_MAX: usize = 64;
+/// Attempts at one call.
+const ATTEMPTS: u32 = 2;
+/// The largest answer of an internal call, in bytes: 200 tweets, or 10,000 session ids.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// Why a call has no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CallError {
+    /// It was never sent.
+    #[error("not sent: {0}")]
+    NotSent(StoreError),
+    /// It was sent, and the connection gave no answer. It may have happened.
+    #[error("no answer: {0}")]
+    NoAnswer(StoreError),
+    /// It did not end in time. It may have happened.
+    #[error("no answer in time")]
+    TimedOut,
+    /// It was answered with this status, or with a body that cannot be read.
+    #[error("answered with {0}")]
+    Status(StatusCode),
+}
+
+impl From<CallError> for super::answers::Fault {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::NotSent(_) | CallError::Status(_) => Code::Unavailable.into(),
+            CallError::NoAnswer(_) => Code::BadGateway.into(),
+            CallError::TimedOut => Code::Timeout.into(),
+        }
+    }
+}
+
+/// A request that can be sent again.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// The method.
+    pub method: Method,
+    /// Path and query.
+    pub uri: Uri,
+    /// The headers, without the service token.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+impl Outgoing {
+    fn request(self, token: HeaderValue) -> Request<Body> {
+        let mut request = Request::new(Body::from(self.body));
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        request.headers_mut().insert(SERVICE_TOKEN, token);
+        request
+    }
+}
+
+/// Where a call goes, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// Which role.
+    pub role: Role,
+    /// Which listener.
+    pub door: Door,
+    /// Repeating the request is safe.
+    pub idempotent: bool,
+    /// Time limit of one attempt, until the answer's head.
+    pub limit: Duration,
+}
+
+/// Calls other roles.
+pub struct Calls {
+    common: Common,
+    token: HeaderValue,
+    open: [[AtomicUsize; REPLICAS_MAX]; Role::ALL.len()],
+}
+
+impl Calls {
+    /// Calls in the name of the role of `common`.
+    ///
+    /// # Panics
+    /// If the service token cannot be sent as a header; configuration has checked that.
+    #[must_use]
+    pub fn new(common: Common) -> Self {
+        let mut token = HeaderValue::from_str(&common.service_token.0)
+            .expect("a service token is visible ascii");
+        token.set_sensitive(true);
+        Self { common, token, open: std::array::from_fn(|_| [const { AtomicUsize::new(0) }; 64]) }
+    }
+
+    /// Sends a request and gives the answer, whatever its status.
+    pub async fn send(&self, way: Way, request: Outgoing) -> Result<Response<Body>, CallError> {
+        let mut request = Some(request);
+        let mut tried = None;
+        for attempt in 1..=ATTEMPTS {
+            let last = attempt == ATTEMPTS;
+            let one = if last { request.take() } else { request.clone() };
+            let (Some(one), Some(replica)) = (one, self.pick(way.role, tried)) else { break };
+            tried = Some(replica);
+            match self.attempt(way, replica, one.request(self.token.clone())).await {
+                Ok(response) => return Ok(response),
+                Err(error) => {
+                    let safe = way.idempotent || matches!(error, CallError::NotSent(_));
+                    if last || !safe {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        let error = StoreError::new(
+            crate::ports::Kind::Unavailable,
+            way.role.as_str(),
+            "there is no replica",
+        );
+        Err(CallError::NotSent(error))
+    }
+
+    async fn attempt(
+        &self,
+        way: Way,
+        replica: usize,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, CallError> {
+        let open = self.open(way.role, replica);
+        open.fetch_add(1, Ordering::Relaxed);
+        let _closes = Closes(open);
+        let call = self.common.rpc.call(way.role, replica, way.door, request);
+        match self.common.rt.timeout(way.limit, call).await {
+            Ok(Outcome::Done(response)) => Ok(response),
+            Ok(Outcome::Failed(error)) => Err(CallError::NotSent(error)),
+            Ok(Outcome::Unknown(error)) => Err(CallError::NoAnswer(error)),
+            Err(_elapsed) => Err(CallError::TimedOut),
+        }
+    }
+
+    fn open(&self, role: Role, replica: usize) -> &AtomicUsize {
+        &self.open[role as usize][replica % REPLICAS_MAX]
+    }
+
+    /// The less busy of two healthy replicas, another one than `tried` if possible. If none is
+    /// healthy any is tried, as health may be old news.
+    fn pick(&self, role: Role, tried: Option<usize>) -> Option<usize> {
+        let rpc = &self.common.rpc;
+        let count = rpc.replicas(role);
+        if count <= 1 {
+            return (count == 1).then_some(0);
+        }
+        let others = || (0..count).filter(|&r| Some(r) != tried);
+        let healthy = || others().filter(|&r| rpc.healthy(role, r));
+        let (first, second) = match healthy().count() as u64 {
+            0 => (others().nth(self.draw(others().count() as u64)), None),
+            1 => (healthy().next(), None),
+            n => {
+                let first = self.draw(n);
+                let second = (first + 1 + self.draw(n - 1)) % n as usize;
+                (healthy().nth(first), healthy().nth(second))
+            }
+        };
+        match (first, second) {
+            (Some(a), Some(b)) => {
+                let load = |r| self.open(role, r).load(Ordering::Relaxed);
+                Some(if load(b) < load(a) { b } else { a })
+            }
+            (one, _) => one,
+        }
+    }
+
+    fn draw(&self, below: u64) -> usize {
+        self.common.rt.random_below(below) as usize
+    }
+
+    /// `GET` an internal route; `None` for 404. `path` carries the query.
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        role: Role,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Option<T>, CallError> {
+        let way = Way { role, door: Door::Internal, idempotent: true, limit };
+        self.get_json(way, path).await
+    }
+
+    /// `GET` a public route; `None` for 404.
+    pub async fn get_public<T: DeserializeOwned>(
+        &self,
+        role: Role,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Option<T>, CallError> {
+        let way = Way { role, door: Door::Public, idempotent: true, limit };
+        self.get_json(way, path).await
+    }
+
+    async fn get_json<T: DeserializeOwned>(
+        &self,
+        way: Way,
+        path: &str,
+    ) -> Result<Option<T>, CallError> {
+        let request = outgoing(Method::GET, path, Bytes::new(), None)?;
+        let response = self.send(way, request).await?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(None),
+            status => return Err(CallError::Status(status)),
+        }
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
+        let body = self.common.rt.timeout(way.limit, body).await;
+        let body = body.map_err(|_| CallError::TimedOut)?;
+        let unreadable = || CallError::Status(StatusCode::BAD_GATEWAY);
+        let bytes = body.map_err(|_| unreadable())?.to_bytes();
+        serde_json::from_slice(&bytes).map(Some).map_err(|_| unreadable())
+    }
+
+    /// `POST` to an internal route that may be repeated; gives the status.
+    ///
+    /// # Panics
+    /// Never: internal bodies can be written as JSON.
+    pub async fn post<T: Serialize>(
+        &self,
+        role: Role,
+        path: &str,
+        body: &T,
+        trace: Option<&TraceContext>,
+        limit: Duration,
+    ) -> Result<StatusCode, CallError> {
+        let way = Way { role, door: Door::Internal, idempotent: true, limit };
+        let body = serde_json::to_vec(body).expect("internal bodies have only string keys");
+        let request = outgoing(Method::POST, path, body.into(), trace)?;
+        Ok(self.send(way, request).await?.status())
+    }
+}
+
+fn outgoing(
+    method: Method,
+    path: &str,
+    body: Bytes,
+    trace: Option<&TraceContext>,
+) -> Result<Outgoing, CallError> {
+    let uri = Uri::try_from(path).map_err(|_| CallError::Status(StatusCode::BAD_REQUEST))?;
+    let mut headers = HeaderMap::new();
+    if !body.is_empty() {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    if let Some(trace) = trace.and_then(|trace| HeaderValue::from_str(trace.as_str()).ok()) {
+        headers.insert(TRACEPARENT, trace);
+    }
+    Ok(Outgoing { method, uri, headers, body })
+}
+
+struct Closes<'a>(&'a AtomicUsize);
+
+impl Drop for Closes<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,75 @@
+//! Rate limits as answers: 429 with `RateLimit-*` and `Retry-After`.
+
+use axum::response::Response;
+use http::{HeaderName, HeaderValue};
+
+use super::{
+    Common,
+    answers::{Code, Fault},
+};
+use crate::{
+    config::Http,
+    ports::{Limit, Verdict},
+};
+
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+
+/// How a counted call stands; shown in `RateLimit-*`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    limit: Limit,
+    verdict: Verdict,
+}
+
+impl Standing {
+    pub(super) fn show(self, response: &mut Response) {
+        let headers = response.headers_mut();
+        headers.insert(LIMIT, HeaderValue::from(self.limit.burst));
+        headers.insert(REMAINING, HeaderValue::from(self.verdict.remaining));
+        let reset_s = self.verdict.reset_after.as_millis().div_ceil(1_000) as u64;
+        headers.insert(RESET, HeaderValue::from(reset_s));
+    }
+
+    /// The fault of a call that went over the limit.
+    pub(super) fn check(self) -> Result<Self, Fault> {
+        if self.verdict.allowed {
+            Ok(self)
+        } else {
+            Err(Fault::from(Code::RateLimited).retry_after(self.verdict.retry_after))
+        }
+    }
+}
+
+/// Counts one call of `key` towards `calls` a minute. `None` if the limiter does not answer: the
+/// system rather serves too much than nothing.
+pub(super) async fn count(
+    common: &Common,
+    name: &'static str,
+    key: &str,
+    calls: u64,
+) -> Option<Standing> {
+    let limit = Http::per_minute(calls);
+    match common.limiter.check(name, key, limit).await {
+        Ok(verdict) => Some(Standing { limit, verdict }),
+        Err(error) => {
+            common.metrics.store_error(&error);
+            tracing::warn!(%error, "a rate limit could not be checked");
+            None
+        }
+    }
+}
+
+/// Counts one call of `key` towards `calls` a minute and refuses it over the limit.
+pub async fn allow(
+    common: &Common,
+    name: &'static str,
+    key: &str,
+    calls: u64,
+) -> Result<(), Fault> {
+    match count(common, name, key, calls).await {
+        Some(standing) => standing.check().map(drop),
+        None => Ok(()),
+    }
+}

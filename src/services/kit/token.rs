@@ -1,0 +1,138 @@
+//! Access tokens: JWT signed with Ed25519. Pure: the caller brings the time.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    domain::{DisplayName, Handle, SessionId, UserId},
+    wire::api::{Jwk, Jwks},
+};
+
+/// Issuer and audience of every token.
+pub const ISSUER: &str = "chirp";
+/// The longest token that is looked at, in bytes; ours are below 600.
+pub const TOKEN_BYTES_MAX: usize = 2_048;
+/// RFC 8410: the fixed head of an Ed25519 private key in PKCS#8, before its 32 bytes.
+const PKCS8_HEAD: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
+
+/// What a token says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// Whose token.
+    pub sub: UserId,
+    /// The session that it belongs to.
+    pub sid: SessionId,
+    /// The user's handle.
+    pub handle: Handle,
+    /// The user's display name.
+    pub name: DisplayName,
+    /// When it was made, in seconds since the Unix epoch.
+    pub iat: u64,
+    /// When it ends, in seconds since the Unix epoch.
+    pub exp: u64,
+    /// [`ISSUER`].
+    pub iss: String,
+    /// [`ISSUER`].
+    pub aud: String,
+}
+
+/// Why a token was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It is not a token, or it was not signed by the key that it names.
+    #[error("the access token is not valid")]
+    Invalid,
+    /// It names a key that is not known here.
+    #[error("the access token names an unknown key")]
+    UnknownKey,
+}
+
+/// A key that signs. Never printed.
+pub struct SigningKey {
+    kid: String,
+    key: EncodingKey,
+    jwk: Jwk,
+}
+
+impl SigningKey {
+    /// The key named `kid` out of its 32-byte seed; `None` if the library refuses the seed.
+    #[must_use]
+    pub fn new(kid: &str, seed: &[u8; 32]) -> Option<Self> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
+        let der: Vec<u8> = PKCS8_HEAD.iter().chain(seed).copied().collect();
+        let jwk = Jwk {
+            kty: "OKP".to_owned(),
+            crv: "Ed25519".to_owned(),
+            alg: "EdDSA".to_owned(),
+            usage: "sig".to_owned(),
+            kid: kid.to_owned(),
+            x: URL_SAFE_NO_PAD.encode(pair.public_key().as_ref()),
+        };
+        Some(Self { kid: kid.to_owned(), key: EncodingKey::from_ed_der(&der), jwk })
+    }
+
+    /// Signs; `None` if the library refuses.
+    #[must_use]
+    pub fn sign(&self, claims: &Claims) -> Option<String> {
+        let header = Header { kid: Some(self.kid.clone()), ..Header::new(Algorithm::EdDSA) };
+        jsonwebtoken::encode(&header, claims, &self.key).ok()
+    }
+
+    /// The public half.
+    #[must_use]
+    pub const fn jwk(&self) -> &Jwk {
+        &self.jwk
+    }
+}
+
+/// The keys that tokens may be signed with, by name.
+#[derive(Default)]
+pub struct VerifyingKeys(BTreeMap<String, DecodingKey>);
+
+impl VerifyingKeys {
+    /// Takes the Ed25519 keys out of `jwks`; others are left out.
+    #[must_use]
+    pub fn new(jwks: &Jwks) -> Self {
+        let usable = jwks.keys.iter().filter(|jwk| jwk.kty == "OKP" && jwk.crv == "Ed25519");
+        let keys = usable.filter_map(|jwk| {
+            Some((jwk.kid.clone(), DecodingKey::from_ed_components(&jwk.x).ok()?))
+        });
+        Self(keys.collect())
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Checks signature, algorithm, issuer and audience, **not** the end of life: the library would
+    /// read the system's clock for it.
+    ///
+    /// # Errors
+    /// [`TokenError`] if the token cannot be accepted whatever the time is.
+    pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(TokenError::Invalid);
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
+        if header.alg != Algorithm::EdDSA {
+            return Err(TokenError::Invalid);
+        }
+        let kid = header.kid.ok_or(TokenError::Invalid)?;
+        let key = self.0.get(&kid).ok_or(TokenError::UnknownKey)?;
+        let mut rules = Validation::new(Algorithm::EdDSA);
+        rules.validate_exp = false;
+        rules.set_issuer(&[ISSUER]);
+        rules.set_audience(&[ISSUER]);
+        rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        let data = jsonwebtoken::decode::<Claims>(token, key, &rules);
+        data.map(|data| data.claims).map_err(|_| TokenError::Invalid)
+    }
+}

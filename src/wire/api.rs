@@ -166,6 +166,13 @@ pub struct PostedTweet {
     pub degraded: bool,
 }
 
+/// 202 of whatever hides something: it was accepted, but may be seen until it is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// `true`.
+    pub pending: bool,
+}
+
 /// `GET /timeline` and `GET /users/{handle}/tweets`. Services write it with [`page_json`], which
 /// gives the same bytes from fragments that are already JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

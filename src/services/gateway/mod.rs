@@ -1,9 +1,31 @@
-//! The gateway role: routing and load balancing over replicas, and the page.
+//! The gateway role: routing and load balancing over the replicas of the other three, and the page.
+//!
+//! Tokens are the business of the roles. The gateway vouches for the client's address with the
+//! service token, after it has thrown away whatever the client itself says about that.
 
-use super::kit::{Common, Service};
+mod forward;
+mod page;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+
+use super::kit::{Call, Common, Kit, Service};
+use crate::wire::routes::ROUTES;
 
 /// Builds the role.
 pub fn build(common: Common) -> Service {
-    let _ = common;
-    unimplemented!()
+    let kit = Kit::new(common);
+    let mut routes = kit.public(Arc::new(kit.clone()));
+    for route in ROUTES {
+        let handler = async move |State(kit): State<Arc<Kit>>, call: Call, request: Request| {
+            forward::forward(&kit, route, &call, request).await
+        };
+        routes = routes.forward(route, handler);
+    }
+    let public = page::mount(routes).finish();
+    let internal = kit.internal(()).finish();
+    kit.service_without_tokens(public, internal)
 }

@@ -1,9 +1,20 @@
 //! The tweet role: tweets.
+//!
+//! `routes` is HTTP in and out, `logic` decides, `preferences` reads the headers of a post.
+
+mod logic;
+mod preferences;
+mod routes;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
-use super::kit::{Common, Service};
-use crate::ports::{Bus, Hints, Outbox, TweetStore};
+use super::kit::{Common, Kit, Relay, Service};
+use crate::{
+    ports::{Bus, Hints, Outbox, Topic, TweetStore},
+    rt::BoxFuture,
+};
 
 /// What the role needs beside [`Common`].
 #[derive(Clone)]
@@ -20,6 +31,13 @@ pub struct Deps {
 
 /// Builds the role.
 pub fn build(common: Common, deps: Deps) -> Service {
-    let _ = (common, deps);
-    unimplemented!()
+    let kit = Kit::new(common);
+    let relay = Relay::new(kit.common.clone(), deps.outbox, deps.bus, Topic::TweetEvents);
+    let tweets = logic::Tweets::new(&kit, deps.tweets, deps.hints, Arc::clone(&relay));
+    let tweets = Arc::new(tweets);
+    let public = routes::public(&kit, &tweets);
+    let internal = routes::internal(&kit, &tweets, &relay);
+    let tasks: Vec<(&'static str, BoxFuture<'static, ()>)> =
+        vec![("tweet relay", Box::pin(relay.run()))];
+    kit.service(public, internal, std::future::ready(()), tasks)
 }

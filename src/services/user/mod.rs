@@ -1,9 +1,22 @@
 //! The user role: accounts, sessions and keys, the follow graph.
+//!
+//! `routes` is HTTP in and out; `accounts` and `graph` decide; `passwords` and `keys` keep secrets.
+
+mod accounts;
+mod graph;
+mod keys;
+mod passwords;
+mod routes;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
-use super::kit::{Common, Service};
-use crate::ports::{Bus, GraphStore, KeyStore, Outbox, UserStore};
+use super::kit::{Common, Kit, Relay, Service};
+use crate::{
+    ports::{Bus, GraphStore, KeyStore, Outbox, Topic, UserStore},
+    rt::BoxFuture,
+};
 
 /// What the role needs beside [`Common`].
 #[derive(Clone)]
@@ -22,6 +35,21 @@ pub struct Deps {
 
 /// Builds the role.
 pub fn build(common: Common, deps: Deps) -> Service {
-    let _ = (common, deps);
-    unimplemented!()
+    let kit = Kit::new(common);
+    let keys = Arc::new(keys::Keys::new(kit.common.clone(), deps.keys));
+    let relay = Relay::new(kit.common.clone(), deps.outbox, deps.bus, Topic::GraphEvents);
+    let accounts = accounts::Accounts::new(&kit, Arc::clone(&deps.users), Arc::clone(&keys));
+    let graph = graph::Graph::new(&kit, deps.graph, Arc::clone(&relay));
+    let state = Arc::new(routes::Users { users: deps.users, accounts, graph, kit: kit.clone() });
+    let public = routes::public(&kit, &state, &keys);
+    let internal = routes::internal(&kit, &state, &relay);
+    let first = {
+        let keys = Arc::clone(&keys);
+        async move { keys.ensure().await }
+    };
+    let tasks: Vec<(&'static str, BoxFuture<'static, ()>)> = vec![
+        ("graph relay", Box::pin(relay.run())),
+        ("keys", Box::pin(async move { keys.run().await })),
+    ];
+    kit.service(public, internal, first, tasks)
 }

@@ -185,6 +185,7 @@ mod tests {
         let waiting = tokio::spawn(async move { stream.next().await });
         tokio::task::yield_now().await;
         drop(hints);
-        assert_eq!(waiting.await.unwrap(), None);
+        let ended = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+        assert_eq!(ended.expect("it must not wait for ever").unwrap(), None);
     }
 }

@@ -12,15 +12,15 @@ use crate::{
 
 const ALL: (u16, u16) = (0, BUCKETS);
 
-/// The pair in which `follower` follows `followee`, or does not any more.
-fn pair(follower: u64, followee: u64, version: u64, follows: bool) -> PairChange {
-    let pair = Pair::new(UserId(follower), UserId(followee)).unwrap();
+/// The pair in which `follower` follows `author`, or does not any more.
+fn pair(follower: u64, author: u64, version: u64, follows: bool) -> PairChange {
+    let pair = Pair::new(UserId(follower), UserId(author)).unwrap();
     let side = Side { follows, ..Side::default() };
     let mut state = PairState::default();
     if pair.low == UserId(follower) {
-        state.low = side
+        state.low = side;
     } else {
-        state.high = side
+        state.high = side;
     }
     PairChange { pair, version, state }
 }

@@ -273,7 +273,9 @@ impl Bus for SimBus {
                     return Err(refused("the message is too large"));
                 }
                 if *happens {
-                    delays.iter().for_each(|&delay| state.bus.put(to, body, now, delay));
+                    for &delay in delays {
+                        state.bus.put(to, body, now, delay);
+                    }
                 }
                 Ok(())
             };

@@ -45,10 +45,10 @@ impl Graph {
         Ok(Changed { now, fresh, low_followers, high_followers })
     }
 
-    fn count(&mut self, follower: UserId, followee: UserId, was: bool, is: bool) {
+    fn count(&mut self, actor: UserId, target: UserId, was: bool, is: bool) {
         let step = |n: &mut u64| *n = *n + u64::from(is) - u64::from(was);
-        step(&mut self.counts.entry(follower).or_default().following);
-        step(&mut self.counts.entry(followee).or_default().followers);
+        step(&mut self.counts.entry(actor).or_default().following);
+        step(&mut self.counts.entry(target).or_default().followers);
     }
 }
 

@@ -63,9 +63,9 @@ pub(super) struct SimHints(pub(super) Link);
 #[async_trait]
 impl Hints for SimHints {
     async fn notify(&self, hints: &[Hint]) {
-        let loss = self.0.world.knobs().hint_loss;
+        let p = self.0.world.knobs().hint_loss;
         for &hint in hints {
-            let lost = self.0.hit(Chance::HintLoss, loss).is_some() || !self.0.reachable();
+            let lost = self.0.hit(Chance::HintLoss, p).is_some() || !self.0.reachable();
             self.0.note("notify", format_args!("{hint:?}{}", if lost { " lost" } else { "" }));
             if !lost {
                 self.0.world.with(|state, _| state.hub.tell(hint));

@@ -101,10 +101,10 @@ impl Link {
         rt: &Rt,
         node: NodeId,
         part: Part,
-        port: &'static str,
+        name: &'static str,
     ) -> Self {
-        let dice = world.dice(port, node);
-        Self { world: world.clone(), rt: rt.clone(), node, part, port, dice }
+        let dice = world.dice(name, node);
+        Self { world: world.clone(), rt: rt.clone(), node, part, port: name, dice }
     }
 
     /// A random number of this chance's stream.

@@ -27,6 +27,9 @@ mod tweets;
 mod users;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,

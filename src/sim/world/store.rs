@@ -181,7 +181,9 @@ impl SimStore {
     ) -> Outcome<()> {
         let args = format!("{args:?}, {} statements", statements.len());
         let step = move |state: &mut State, _| {
-            statements.into_iter().for_each(|statement| state.store.run(statement));
+            for statement in statements {
+                state.store.run(statement);
+            }
             Ok(())
         };
         self.0.write(op, args, step).await

@@ -58,7 +58,9 @@ impl BodyCache for SimBodies {
     async fn fill(&self, bodies: &[(TweetId, Token, CachedBody)]) -> Outcome<()> {
         let owned = bodies.to_vec();
         let fill = move |memory: &mut Memory, _| {
-            owned.into_iter().for_each(|(id, token, body)| memory.fill_body(id, token, body));
+            for (id, token, body) in owned {
+                memory.fill_body(id, token, body);
+            }
         };
         self.0.fenced("fill", bodies, fill).await
     }

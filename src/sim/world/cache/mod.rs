@@ -127,7 +127,9 @@ impl Memory {
 
     fn evict_any(&mut self, size: u64) {
         let key = self.values.keys().nth(size as usize % self.values.len().max(1)).copied();
-        key.into_iter().for_each(|key| self.evict(key));
+        if let Some(key) = key {
+            self.evict(key);
+        }
     }
 
     /// Writes from here on reach the replica `lag_ms` from now, or when the write before them does.

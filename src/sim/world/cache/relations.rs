@@ -61,7 +61,9 @@ impl RelationCache for SimRelations {
     async fn invalidate(&self, users: &[UserId]) -> Outcome<()> {
         let owned = users.to_vec();
         let drop_all = move |memory: &mut Memory, _| {
-            owned.iter().for_each(|user| memory.remove(CacheKey::Relations(*user)));
+            for user in owned {
+                memory.remove(CacheKey::Relations(user));
+            }
         };
         self.0.fenced("invalidate", users, drop_all).await
     }

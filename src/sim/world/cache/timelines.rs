@@ -181,7 +181,9 @@ impl TimelineCache for SimTimelines {
     async fn invalidate(&self, keys: &[ListKey]) -> Outcome<()> {
         let owned = keys.to_vec();
         let drop_all = move |memory: &mut Memory, _| {
-            owned.iter().for_each(|key| memory.remove((*key).into()));
+            for key in owned {
+                memory.remove(key.into());
+            }
         };
         self.0.fenced("invalidate", keys, drop_all).await
     }

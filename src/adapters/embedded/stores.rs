@@ -94,6 +94,13 @@ impl UserStores {
             db,
         })
     }
+
+    /// Gives back the events that the last process had claimed when it died. Call it at the start if
+    /// no other process works on the file; otherwise they come back when their lease ends. Gives
+    /// their number.
+    pub async fn recover(&self) -> Outcome<u64> {
+        SqlOutbox::new(self.db.clone(), USER_OUTBOX).release_all().await
+    }
 }
 
 impl TweetStores {
@@ -108,6 +115,11 @@ impl TweetStores {
             outbox: Arc::new(SqlOutbox::new(db.clone(), TWEET_OUTBOX)),
             db,
         })
+    }
+
+    /// Gives back claimed events; as [`UserStores::recover`].
+    pub async fn recover(&self) -> Outcome<u64> {
+        SqlOutbox::new(self.db.clone(), TWEET_OUTBOX).release_all().await
     }
 }
 
@@ -125,6 +137,11 @@ impl TimelineStores {
             db,
         })
     }
+
+    /// Gives back messages in flight; as [`UserStores::recover`].
+    pub async fn recover(&self, rt: &Rt) -> Outcome<u64> {
+        SqlBus::new(self.db.clone(), rt.clone()).give_back_all().await
+    }
 }
 
 impl Stores {
@@ -140,16 +157,11 @@ impl Stores {
         })
     }
 
-    /// Gives back what the last process held when it died: claimed events, messages in flight. Call
-    /// it at the start if no other process works on the folder; otherwise they come back when their
-    /// time runs out. Gives their number.
+    /// Gives back what the last process held in all files when it died. Gives its amount.
     pub async fn recover(&self, rt: &Rt) -> Outcome<u64> {
-        let user = SqlOutbox::new(self.user.db.clone(), USER_OUTBOX);
-        let tweet = SqlOutbox::new(self.tweet.db.clone(), TWEET_OUTBOX);
-        let bus = SqlBus::new(self.timeline.db.clone(), rt.clone());
         let mut all = 0;
         for given in
-            [user.release_all().await, tweet.release_all().await, bus.give_back_all().await]
+            [self.user.recover().await, self.tweet.recover().await, self.timeline.recover(rt).await]
         {
             match given {
                 Outcome::Done(rows) => all += rows,

@@ -221,6 +221,18 @@ async fn two_openings_of_one_file_write_side_by_side() {
 }
 
 #[tokio::test]
+async fn every_commit_is_synced() {
+    let dir = TempDir::new().unwrap();
+    let settings = |conn: &Connection| {
+        let level = conn.query_row("pragma synchronous", [], |row| row.get::<_, i64>(0))?;
+        let mode = conn.query_row("pragma journal_mode", [], |row| row.get::<_, String>(0))?;
+        Ok((level, mode))
+    };
+    let full = (2, "wal".to_owned());
+    assert_eq!(open(&dir).write("test", settings).await, Outcome::Done(full));
+}
+
+#[tokio::test]
 async fn what_was_answered_is_there_without_a_clean_end() {
     let dir = TempDir::new().unwrap();
     let db = open(&dir);

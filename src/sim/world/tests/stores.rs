@@ -26,7 +26,7 @@ fn outbox_numbers_become_visible_out_of_order_and_are_found_by_their_flag() {
         // A relay that looks every 5 ms and counts the numbers that it sees late.
         let (mut highest, mut overtaken, mut seen) = (0, 0, 0);
         for now in 0..20 {
-            let lease = Duration::from_secs(60);
+            let lease = Duration::from_mins(1);
             let claimed = ports.tweet_outbox.claim(100, now, lease).await.done().unwrap();
             overtaken += claimed.iter().filter(|row| row.seq < highest).count();
             highest = claimed.iter().map(|row| row.seq).max().unwrap_or(0).max(highest);

@@ -116,7 +116,7 @@ fn a_receiver_sleeps_until_a_delayed_message_arrives() {
         let knobs = Knobs { delay: ALWAYS, delay_ms: 4_000, ..Knobs::calm() };
         let (world, ports, _) = world(5, knobs);
         let bus = ports.bus.clone();
-        let minute = Duration::from_secs(60);
+        let minute = Duration::from_mins(1);
         let receive = async {
             let got = bus.receive(Queue::Ingest, 1, minute, minute).await.unwrap();
             (got.len(), world.now_ms())

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{body, paused, tweet, world};
 use crate::{
     domain::{Pair, PairChange, PairState, TweetId, UserId, Window},
-    ports::Outcome,
-    sim::world::Knobs,
+    ports::{Hint, Outcome, StoredKey},
+    sim::world::{Act, Knobs, NodeId, Part},
 };
 
 const ALWAYS: u32 = 10_000;
@@ -26,7 +26,7 @@ fn outbox_numbers_become_visible_out_of_order_and_are_found_by_their_flag() {
         // A relay that looks every 5 ms and counts the numbers that it sees late.
         let (mut highest, mut overtaken, mut seen) = (0, 0, 0);
         for now in 0..20 {
-            let lease = Duration::from_secs(60);
+            let lease = Duration::from_mins(1);
             let claimed = ports.tweet_outbox.claim(100, now, lease).await.done().unwrap();
             overtaken += claimed.iter().filter(|row| row.seq < highest).count();
             highest = claimed.iter().map(|row| row.seq).max().unwrap_or(0).max(highest);
@@ -86,5 +86,37 @@ fn others_may_look_between_two_statements() {
             assert!(put.join().await);
         }
         assert!(seen_half > 3, "{seen_half}");
+    });
+}
+
+#[test]
+fn keys_are_replaced_only_if_they_are_still_what_they_were() {
+    paused(async {
+        let (_, ports, _) = world(1, Knobs::calm());
+        let key = |kid: &str| StoredKey { kid: kid.into(), seed: [1; 32], created_at_ms: 1 };
+        let (first, other) = ([key("a")], [key("b")]);
+        assert_eq!(ports.keys.load().await.unwrap(), []);
+        assert_eq!(ports.keys.replace(&[], &first).await, Outcome::Done(first.to_vec()));
+        assert_eq!(ports.keys.replace(&[], &other).await, Outcome::Done(first.to_vec()));
+        assert_eq!(ports.keys.load().await.unwrap(), first);
+    });
+}
+
+#[test]
+fn hints_reach_subscribers_at_every_node_until_the_cache_is_down() {
+    paused(async {
+        let (world, ports, rt) = world(1, Knobs::calm());
+        let other = world.node(NodeId(2), &rt);
+        assert!(!other.hints.wanted());
+        let mut stream = ports.hints.subscribe(UserId(1)).await;
+        assert!(other.hints.wanted());
+        other.hints.notify(&[Hint::Home(UserId(2)), Hint::Home(UserId(1))]).await;
+        assert_eq!(stream.next().await, Some(Hint::Home(UserId(1))));
+        world.act(Act::Down { what: Part::Cache, on: true });
+        other.hints.notify(&[Hint::Home(UserId(1))]).await;
+        let next = rt.timeout(Duration::from_secs(9), stream.next()).await;
+        assert!(next.is_err(), "{next:?}");
+        drop(stream);
+        assert!(!other.hints.wanted());
     });
 }

@@ -71,6 +71,21 @@ async fn a_row_that_cannot_be_sent_holds_back_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_row_that_failed_travels_alone_and_is_no_sign_of_a_broken_bus() {
+    let world = World::new();
+    let Sending { outbox, bus, relay } = sending(&world, 1..5);
+    *bus.poison.lock() = Some((r#""id":"3""#.to_owned(), Wrong::Failed));
+    assert_eq!(relay.try_step().await, Step::Trouble, "they were packed together");
+    world.rt.sleep(Duration::from_secs(1)).await;
+    (10..20).for_each(|id| outbox.add(deleted(id)));
+    assert!(matches!(relay.try_step().await, Step::Sent { rows: 13, .. }));
+    assert_eq!(outbox.unsent(), 1);
+    world.rt.sleep(Duration::from_secs(1)).await;
+    assert_eq!(relay.try_step().await, Step::Idle, "it fails once more, alone");
+    assert_eq!(bus.distinct_ids().len(), 13);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rows_of_unknown_fate_are_sent_again_and_never_marked() {
     let world = World::new();
     for wrong in [Wrong::Lost, Wrong::Applied] {

@@ -75,3 +75,30 @@ fn both_outboxes_hold_their_contract() {
         contract::outbox::Context { outbox: ports.user_outbox, feed: Arc::new(feed), rt, outage }
     });
 }
+
+#[test]
+fn users_hold_their_contract() {
+    hold(contract::users::BEHAVIOURS, |world, ports, rt| contract::users::Context {
+        users: ports.users,
+        rt,
+        outage: Some(outage(&world, Part::Users)),
+    });
+}
+
+#[test]
+fn the_graph_holds_its_contract() {
+    hold(contract::graph::BEHAVIOURS, |world, ports, rt| contract::graph::Context {
+        graph: ports.graph,
+        outbox: ports.user_outbox,
+        rt,
+        outage: Some(outage(&world, Part::Users)),
+    });
+}
+
+#[test]
+fn the_timeline_store_holds_its_contract() {
+    hold(contract::timeline_store::BEHAVIOURS, |world, ports, rt| {
+        let outage = Some(outage(&world, Part::Store));
+        contract::timeline_store::Context { store: ports.store, rt, outage }
+    });
+}

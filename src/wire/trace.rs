@@ -14,17 +14,6 @@ impl TraceContext {
     /// A new trace out of 24 random bytes.
     #[must_use]
     pub fn new(random: [u8; 24]) -> Self {
-<<<<<<< HEAD
-        let hex = |bytes: &[u8]| {
-            bytes.iter().fold(String::with_capacity(32), |mut hex, byte| {
-                for nibble in [byte >> 4, byte & 15] {
-                    hex.push(char::from_digit(u32::from(nibble), 16).unwrap_or_default());
-                }
-                hex
-            })
-        };
-        Self(format!("00-{}-{}-01", hex(&random[..16]), hex(&random[16..])))
-=======
         const HEX: [char; 16] =
             ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
         // Every request without a trace makes one: one allocation, no formatting.
@@ -38,7 +27,6 @@ impl TraceContext {
         }
         text.push_str("-01");
         Self(text)
->>>>>>> ebf101625cfcc7b402b225d4798574be2593c4e2
     }
 
     /// Reads a `traceparent` header; `None` if it is malformed or of another version.

@@ -141,8 +141,13 @@ mod tests {
             assert_eq!(stream.next().await, Some(projected(0)));
             assert_eq!(stream.next().await, Some(Hint::Home(ADA)));
         }
-        let quiet = tokio::time::timeout(Duration::from_millis(20), other.next()).await;
-        assert!(quiet.is_err());
+        hints.notify(&[Hint::Home(UserId(2)), Hint::Home(UserId(3))]).await;
+        let told = tokio::time::timeout(Duration::from_secs(5), other.next()).await;
+        assert_eq!(told, Ok(Some(Hint::Home(UserId(2)))));
+        for stream in [&mut first, &mut other] {
+            let quiet = tokio::time::timeout(Duration::from_millis(20), stream.next()).await;
+            assert!(quiet.is_err());
+        }
     }
 
     #[tokio::test]

@@ -142,7 +142,8 @@ mod tests {
             assert_eq!(stream.next().await, Some(Hint::Home(ADA)));
         }
         hints.notify(&[Hint::Home(UserId(2)), Hint::Home(UserId(3))]).await;
-        assert_eq!(other.next().await, Some(Hint::Home(UserId(2))));
+        let told = tokio::time::timeout(Duration::from_secs(5), other.next()).await;
+        assert_eq!(told, Ok(Some(Hint::Home(UserId(2)))));
         for stream in [&mut first, &mut other] {
             let quiet = tokio::time::timeout(Duration::from_millis(20), stream.next()).await;
             assert!(quiet.is_err());

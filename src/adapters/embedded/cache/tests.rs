@@ -352,6 +352,11 @@ async fn a_fill_whose_reader_died_is_taken_over() {
     assert_eq!(read_body(&cache, 7).await, BodyRead::Hit(live("{}")));
 }
 
+/// About as long as what the others do, so that all orders occur.
+async fn pause() {
+    tokio::time::sleep(Duration::from_micros(100)).await;
+}
+
 /// Ada's timeline, what the store has, and what was acknowledged after its push.
 struct Race {
     cache: EmbeddedCache,
@@ -362,7 +367,7 @@ struct Race {
 impl Race {
     async fn write(&self, id: u64) {
         self.stored.lock().unwrap().insert(id);
-        tokio::task::yield_now().await;
+        pause().await;
         push(&self.cache, id, &[ADA]).await;
         self.acknowledged.lock().unwrap().insert(id);
     }
@@ -370,7 +375,7 @@ impl Race {
     async fn rebuild(&self) {
         if let Some(token) = begin(&self.cache, HOME).await {
             let read: Vec<u64> = self.stored.lock().unwrap().iter().copied().collect();
-            tokio::task::yield_now().await;
+            pause().await;
             finish(&self.cache, HOME, token, &read, 0).await;
         }
     }

@@ -51,7 +51,7 @@ impl Http {
     /// The limit of `calls` per minute.
     #[must_use]
     pub fn per_minute(calls: u64) -> Limit {
-        Limit { burst: u32::try_from(calls).unwrap_or(u32::MAX), period: Duration::from_secs(60) }
+        Limit { burst: u32::try_from(calls).unwrap_or(u32::MAX), period: Duration::from_mins(1) }
     }
 
     pub(crate) fn validate(&self) -> Result<(), Invalid> {

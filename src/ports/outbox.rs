@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Outcome, Read};
 
 /// How long sent rows are kept for [`Outbox::replay`]: a day longer than a message can live.
-pub const RETAIN: Duration = Duration::from_secs(15 * 24 * 3600);
+pub const RETAIN: Duration = Duration::from_hours(15 * 24);
 
 /// An event that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]

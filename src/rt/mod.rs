@@ -76,6 +76,8 @@ pub mod points {
     pub const WORKER: &str = "worker";
     /// A worker is about to acknowledge, or just did.
     pub const ACK: &str = "ack";
+    /// A cold timeline is about to be read for the cache.
+    pub const FILL: &str = "fill";
     /// The process has started and is not ready yet.
     pub const RECOVERY: &str = "recovery";
 }

@@ -75,6 +75,7 @@ pub struct Profile {
 
 /// What is between the reader and another user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts, named in the JSON")]
 pub struct Viewer {
     /// The reader follows the user.
     pub following: bool,

@@ -14,8 +14,15 @@ impl TraceContext {
     /// A new trace out of 24 random bytes.
     #[must_use]
     pub fn new(random: [u8; 24]) -> Self {
-        let hex: String = random.iter().map(|b| format!("{b:02x}")).collect();
-        Self(format!("00-{}-{}-01", &hex[..32], &hex[32..]))
+        let hex = |bytes: &[u8]| {
+            bytes.iter().fold(String::with_capacity(32), |mut hex, byte| {
+                for nibble in [byte >> 4, byte & 15] {
+                    hex.push(char::from_digit(u32::from(nibble), 16).unwrap_or_default());
+                }
+                hex
+            })
+        };
+        Self(format!("00-{}-{}-01", hex(&random[..16]), hex(&random[16..])))
     }
 
     /// Reads a `traceparent` header; `None` if it is malformed or of another version.

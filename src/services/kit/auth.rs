@@ -133,6 +133,13 @@ impl Verifier {
         Ok(owner)
     }
 
+    /// Whether a token that was accepted still is: for calls that last longer than a check.
+    #[must_use]
+    pub fn still_valid(&self, owner: &Verified) -> bool {
+        self.common.rt.wall_ms() < owner.expires_at_ms
+            && !self.revoked.read().contains_key(&owner.session)
+    }
+
     /// Refuses a session's tokens from now on, here.
     pub fn revoke(&self, session: SessionId) {
         let until = self.common.rt.wall_ms() + self.keep_ms();

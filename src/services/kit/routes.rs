@@ -74,9 +74,14 @@ impl Kit {
     }
 
     /// A role that checks no tokens, and so is ready from the start.
-    pub fn service_without_tokens(self, public: Router, internal: Router) -> Service {
+    pub fn service_without_tokens(
+        self,
+        public: Router,
+        internal: Router,
+        tasks: Vec<(&'static str, BoxFuture<'static, ()>)>,
+    ) -> Service {
         let ready = watch::Sender::new(true).subscribe();
-        Service { role: self.common.role, public, internal, tasks: Vec::new(), ready }
+        Service { role: self.common.role, public, internal, tasks, ready }
     }
 }
 

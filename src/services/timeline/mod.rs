@@ -1,9 +1,37 @@
 //! The timeline role: home and author timelines, fan-out, its own copy of the graph.
+//!
+//! Two halves. **HTTP**: `GET /timeline` ([`page`] over [`home`]), `GET /timeline/stream`
+//! ([`stream`]), `GET /users/{handle}/tweets`, and internally `POST /internal/apply` ([`apply`]).
+//! **Worker**: the `ingest` and `bulk` lanes ([`worker`], [`fanout`]). It owns the tables of
+//! [`TimelineStore`] and never touches the stores of the other roles: what no cache and no copy has,
+//! it asks of them ([`peers`]). Start with [`home`].
+
+mod apply;
+mod error;
+mod fanout;
+mod flights;
+mod home;
+mod hydrate;
+mod merge_store;
+mod page;
+mod peers;
+mod relations;
+mod routes;
+mod stream;
+mod worker;
 
 use std::sync::Arc;
 
-use super::kit::{Common, Service};
-use crate::ports::{BodyCache, Bus, Hints, RelationCache, TimelineCache, TimelineStore};
+use axum::Router;
+use tokio::sync::Semaphore;
+
+use self::{flights::Flights, peers::Peers};
+use super::kit::{Common, Kit, Service};
+use crate::{
+    config,
+    ports::{BodyCache, Bus, Hints, Queue, RelationCache, TimelineCache, TimelineStore},
+    rt::BoxFuture,
+};
 
 /// What the role needs beside [`Common`].
 #[derive(Clone)]
@@ -31,8 +59,48 @@ pub struct Halves {
     pub worker: bool,
 }
 
+/// The role's state, shared by its requests and loops.
+struct Core {
+    common: Common,
+    config: Arc<config::Services>,
+    deps: Deps,
+    kit: Kit,
+    peers: Peers,
+    flights: Flights,
+    /// Places for rebuilds: each holds a reader's relations and a page of many partitions.
+    rebuilds: Semaphore,
+}
+
 /// Builds the role.
 pub fn build(common: Common, deps: Deps, halves: Halves) -> Service {
-    let _ = (common, deps, halves);
-    unimplemented!()
+    let kit = Kit::new(common.clone());
+    let config = Arc::clone(&common.config);
+    let core = Arc::new(Core {
+        peers: Peers::new(Arc::clone(&kit.calls)),
+        flights: Flights::default(),
+        rebuilds: Semaphore::new(config.timeline.rebuilds_max as usize),
+        kit: kit.clone(),
+        common,
+        config,
+        deps,
+    });
+    let mut tasks: Vec<(&'static str, BoxFuture<'static, ()>)> = Vec::new();
+    if halves.worker {
+        let lanes = [
+            ("ingest", Queue::Ingest, core.config.fanout.ingest_workers),
+            ("bulk", Queue::Bulk, core.config.fanout.bulk_workers),
+        ];
+        for (name, lane, workers) in lanes {
+            for _ in 0..workers {
+                tasks.push((name, Box::pin(worker::run(Arc::clone(&core), lane))));
+            }
+        }
+        tasks.push(("lanes", Box::pin(worker::watch_lanes(Arc::clone(&core)))));
+    }
+    if !halves.http {
+        return kit.service_without_tokens(Router::new(), Router::new(), tasks);
+    }
+    let public = routes::public(&kit, Arc::clone(&core));
+    let internal = routes::internal(&kit, core);
+    kit.service(public, internal, std::future::ready(()), tasks)
 }

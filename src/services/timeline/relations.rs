@@ -1,0 +1,53 @@
+//! Whom a reader may see: from the cache, or from the store with a fill on the way.
+
+use std::sync::Arc;
+
+use super::Core;
+use crate::{
+    domain::{Relations, UserId, fanout::Class},
+    ports::{Outcome, Read, timeline_store::IDS_MAX},
+};
+
+impl Core {
+    /// The reader's relations; what was acknowledged before the call is in them.
+    pub(super) async fn relations(&self, reader: UserId) -> Read<Arc<Relations>> {
+        match self.deps.relations.get(reader).await {
+            Ok(Some(relations)) => Ok(relations),
+            Ok(None) => self.fill_relations(reader).await,
+            Err(error) => {
+                self.common.metrics.store_error(&error);
+                self.read_relations(reader).await
+            }
+        }
+    }
+
+    /// Reads the relations and offers them to the cache. They are right for this call even if the
+    /// cache does not take them.
+    pub(super) async fn fill_relations(&self, reader: UserId) -> Read<Arc<Relations>> {
+        let token = self.deps.relations.begin_fill(reader).await;
+        let relations = self.read_relations(reader).await?;
+        if let Outcome::Done(token) = token {
+            // Not taken means invalidated meanwhile: the next reader fills again.
+            let _ = self.deps.relations.finish_fill(reader, token, Arc::clone(&relations)).await;
+        }
+        Ok(relations)
+    }
+
+    /// Reads the relations from the store.
+    pub(super) async fn read_relations(&self, reader: UserId) -> Read<Arc<Relations>> {
+        let rows = self.deps.store.relations(reader).await?;
+        let mut shown: Vec<UserId> =
+            rows.iter().filter(|row| row.shown()).map(|row| row.other).collect();
+        shown.sort_unstable();
+        let mut classes = Vec::with_capacity(shown.len());
+        // After the edges: whoever is seen to follow now is told of every later class as well.
+        for ids in shown.chunks(IDS_MAX) {
+            classes.extend(self.deps.store.authors(ids).await?.into_iter().map(|row| row.class));
+        }
+        let class = |author| match shown.binary_search(&author) {
+            Ok(at) => classes[at],
+            Err(_) => Class::Push,
+        };
+        Ok(Arc::new(Relations::new(reader, &rows, class)))
+    }
+}

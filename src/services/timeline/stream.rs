@@ -16,7 +16,7 @@ use super::{
     page::{List, Page},
 };
 use crate::{
-    domain::{TweetId, UserId, Window},
+    domain::{TweetId, Window},
     ports::HintStream,
     rt::Instant,
     services::kit::Caller,
@@ -26,16 +26,21 @@ use crate::{
 const READ_GAP: Duration = Duration::from_millis(50);
 /// Most tweets a connection remembers as sent: several pages, so that `removed` reaches back.
 const SENT_MAX: usize = 500;
+const PING: &[u8] = b"event: ping\ndata: {}\n\n";
 
 /// One connection.
 struct Connection {
     core: Arc<Core>,
     caller: Caller,
     hints: Box<dyn HintStream>,
-    /// What was sent, and so need not be sent again; oldest first.
-    sent: BTreeSet<TweetId>,
-    limit: usize,
+    sent: Sent,
     last_read: Option<Instant>,
+}
+
+/// What a connection was sent, and so need not be sent again.
+struct Sent {
+    ids: BTreeSet<TweetId>,
+    page_size: usize,
 }
 
 impl Core {
@@ -45,13 +50,13 @@ impl Core {
         self: &Arc<Self>,
         caller: Caller,
     ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + use<> {
+        let page_size = self.config.timeline.page_default as usize;
         let connection = Connection {
             // Before the first read, so that nothing falls between it and the first hint.
             hints: self.deps.hints.subscribe(caller.user).await,
             core: Arc::clone(self),
             caller,
-            sent: BTreeSet::new(),
-            limit: self.config.timeline.page_default as usize,
+            sent: Sent { ids: BTreeSet::new(), page_size },
             last_read: None,
         };
         stream::unfold(connection, |mut connection| async move {
@@ -69,11 +74,11 @@ impl Connection {
             return None;
         }
         self.last_read = Some(self.core.common.rt.now());
-        let reader: UserId = self.caller.user;
-        match self.core.page(reader, List::Home, Window::Latest, self.limit).await {
-            Ok(page) => Some(self.tell(&page)),
+        let size = self.sent.page_size;
+        match self.core.page(self.caller.user, List::Home, Window::Latest, size).await {
+            Ok(page) => Some(self.sent.tell(&page)),
             // The client keeps what it has; the next read may succeed.
-            Err(_) => Some(Bytes::from_static(b"event: ping\ndata: {}\n\n")),
+            Err(_) => Some(Bytes::from_static(PING)),
         }
     }
 
@@ -81,66 +86,123 @@ impl Connection {
     async fn wait(&mut self) -> Option<()> {
         let Some(last) = self.last_read else { return Some(()) };
         let rt = &self.core.common.rt;
+        let poll = last.plus(self.core.config.timeline.stream_poll());
+        let hint_or_poll = async {
+            tokio::select! {
+                biased;
+                hint = self.hints.next() => {
+                    if hint.is_none() {
+                        // No source of hints any more: what is left is polling.
+                        rt.sleep_until(poll).await;
+                    }
+                }
+                () = rt.sleep_until(poll) => {}
+            }
+            rt.sleep_until(last.plus(READ_GAP)).await;
+        };
         tokio::select! {
             biased;
-            () = self.core.common.shutdown.cancelled() => return None,
-            hint = self.hints.next() => {
-                if hint.is_none() {
-                    // No source of hints any more: what is left is polling.
-                    rt.sleep_until(last.plus(self.core.config.timeline.stream_poll())).await;
-                }
-            }
-            () = rt.sleep_until(last.plus(self.core.config.timeline.stream_poll())) => {}
+            () = self.core.common.shutdown.cancelled() => None,
+            () = hint_or_poll => Some(()),
         }
-        rt.sleep_until(last.plus(READ_GAP)).await;
-        Some(())
     }
+}
 
+impl Sent {
     /// Writes what the connection lacks of `page`, oldest first.
     fn tell(&mut self, page: &Page) -> Bytes {
         let mut out = Vec::with_capacity(256);
-        let overlaps = page.shown.iter().any(|tweet| self.sent.contains(&tweet.id));
-        let full = page.shown.len() == self.limit;
-        if full && !overlaps && !self.sent.is_empty() {
+        let overlaps = page.shown.iter().any(|tweet| self.ids.contains(&tweet.id));
+        let full = page.shown.len() == self.page_size;
+        if full && !overlaps && !self.ids.is_empty() {
             out.extend_from_slice(b"event: reset\ndata: {}\n\n");
-            self.sent.clear();
+            self.ids.clear();
         }
+        // A page that may be incomplete proves nothing gone.
         if !page.degraded {
-            self.tell_removed(page, full, &mut out);
+            self.tell_removed(page, &mut out);
         }
         for tweet in page.shown.iter().rev() {
-            if self.sent.insert(tweet.id) {
+            if self.ids.insert(tweet.id) {
                 out.extend_from_slice(format!("event: tweet\nid: {}\ndata: ", tweet.id).as_bytes());
                 out.extend_from_slice(&tweet.json);
                 out.extend_from_slice(b"\n\n");
             }
         }
-        while self.sent.len() > SENT_MAX {
-            self.sent.pop_first();
+        while self.ids.len() > SENT_MAX {
+            self.ids.pop_first();
         }
         if out.is_empty() {
-            out.extend_from_slice(b"event: ping\ndata: {}\n\n");
+            out.extend_from_slice(PING);
         }
         out.into()
     }
 
     /// Tells of tweets that were sent, lie within `page` and are not on it.
-    fn tell_removed(&mut self, page: &Page, full: bool, out: &mut Vec<u8>) {
-        let oldest = match page.shown.last() {
-            Some(last) if full => last.id,
-            _ => TweetId(0),
-        };
-        let gone: Vec<TweetId> = self
-            .sent
-            .range(oldest..)
-            .copied()
-            .filter(|id| !page.shown.iter().any(|tweet| tweet.id == *id))
-            .collect();
+    fn tell_removed(&mut self, page: &Page, out: &mut Vec<u8>) {
+        // The page's cursor is where its knowledge ends; without one it reaches to the very end.
+        let oldest = page.next.unwrap_or_default();
+        let on_page = |id: TweetId| page.shown.iter().any(|tweet| tweet.id == id);
+        let gone: Vec<TweetId> =
+            self.ids.range(oldest..).copied().filter(|&id| !on_page(id)).collect();
         for id in gone {
-            self.sent.remove(&id);
-            out.extend_from_slice(
-                format!("event: removed\ndata: {{\"id\":\"{id}\"}}\n\n").as_bytes(),
-            );
+            self.ids.remove(&id);
+            let event = format!("event: removed\ndata: {{\"id\":\"{id}\"}}\n\n");
+            out.extend_from_slice(event.as_bytes());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::timeline::hydrate::Shown;
+
+    /// A page that ends at its last tweet.
+    fn page(ids: &[u64]) -> Page {
+        let shown = ids.iter().map(|&id| Shown { id: TweetId(id), json: format!("{id}").into() });
+        let next = ids.last().map(|&id| TweetId(id));
+        Page { shown: shown.collect(), next, ..Page::default() }
+    }
+
+    fn told(sent: &mut Sent, page: &Page) -> Vec<String> {
+        let text = String::from_utf8(sent.tell(page).to_vec()).unwrap();
+        let field = |event: &str, name: &str| {
+            let line = event.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_default().to_owned()
+        };
+        let events = text.split_terminator("\n\n");
+        events.map(|e| format!("{} {}", field(e, "event: "), field(e, "data: "))).collect()
+    }
+
+    #[test]
+    fn a_connection_is_told_what_it_lacks_oldest_first() {
+        let mut sent = Sent { ids: BTreeSet::new(), page_size: 3 };
+        assert_eq!(told(&mut sent, &page(&[2, 1])), ["tweet 1", "tweet 2"]);
+        assert_eq!(told(&mut sent, &page(&[2, 1])), ["ping {}"]);
+        assert_eq!(told(&mut sent, &page(&[4, 2, 1])), ["tweet 4"]);
+        // A late one in the middle is sent too: a stream is no cursor.
+        assert_eq!(told(&mut sent, &page(&[4, 3, 2])), ["tweet 3"]);
+    }
+
+    #[test]
+    fn what_left_the_page_is_removed_unless_the_page_proves_nothing() {
+        let mut sent = Sent { ids: BTreeSet::new(), page_size: 3 };
+        told(&mut sent, &page(&[3, 2, 1]));
+        let degraded = Page { degraded: true, ..page(&[3, 1]) };
+        assert_eq!(told(&mut sent, &degraded), ["ping {}"]);
+        assert_eq!(told(&mut sent, &page(&[3, 1])), [r#"removed {"id":"2"}"#]);
+        // Pushed off a full page is not removed.
+        assert_eq!(told(&mut sent, &page(&[5, 4, 3])), ["tweet 4", "tweet 5"]);
+        let whole = Page { next: None, ..page(&[5, 4]) };
+        let gone = [r#"removed {"id":"1"}"#, r#"removed {"id":"3"}"#];
+        assert_eq!(told(&mut sent, &whole), gone);
+    }
+
+    #[test]
+    fn more_news_than_a_page_holds_resets_the_client() {
+        let mut sent = Sent { ids: BTreeSet::new(), page_size: 2 };
+        told(&mut sent, &page(&[2, 1]));
+        assert_eq!(told(&mut sent, &page(&[9, 8])), ["reset {}", "tweet 8", "tweet 9"]);
     }
 }

@@ -1,0 +1,193 @@
+//! The engine: one `SQLite` file, one writer thread with group commit, a few reader threads.
+//!
+//! [`Db::write`] puts a closure into the next transaction, [`Db::read`] runs one on a read-only
+//! connection; both answer through a oneshot, so no async thread ever waits for a disk. The log is
+//! write-ahead with `synchronous = full`: what was answered with done survives the death of process
+//! and machine. Several processes may open one file; they take turns by the file's lock.
+
+mod fault;
+mod open;
+mod queue;
+mod readers;
+mod statements;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use parking_lot::Mutex;
+pub use rusqlite::Connection;
+
+pub use self::{
+    fault::Fault,
+    open::{BUSY_MAX, OpenError, Schema},
+    statements::{Statements, bound, from_key, key},
+    writer::{BATCH_MAX, LINGER_MAX, WriterStats},
+};
+use self::{
+    queue::{Queue, Refusal},
+    readers::ReadJob,
+    writer::{Counters, Job, Work, Writer},
+};
+use crate::ports::{Kind, Outcome, Read, StoreError};
+
+/// Sizes of an engine.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Reader threads. Default 2.
+    pub readers: usize,
+    /// Jobs that may wait for the writer, and reads that may wait for a reader; above it they fail
+    /// with [`Kind::Full`]. Default 4,096.
+    pub queue_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { readers: 2, queue_max: 4_096 }
+    }
+}
+
+/// An open file; cheap to clone. Its threads end after [`Db::close`], or when the last clone is gone.
+#[derive(Clone)]
+pub struct Db(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    writes: Arc<Queue<Box<dyn Job>>>,
+    reads: Arc<Queue<ReadJob>>,
+    counters: Arc<Counters>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Db").field(&self.0.path).finish()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Inner {
+    fn stop(&self) {
+        self.writes.close();
+        self.reads.close();
+    }
+}
+
+impl Db {
+    /// Opens `path`, makes its tables if it is new, and starts its threads. Blocks for some
+    /// milliseconds.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing was changed then, but that an empty file may have been made.
+    pub fn open(path: &Path, schema: &Schema, options: Options) -> Result<Self, OpenError> {
+        let conn = open::writer(path, schema)?;
+        let readers: Vec<Connection> =
+            (0..options.readers.max(1)).map(|_| open::reader(path)).collect::<Result<_, _>>()?;
+        let writes = Arc::new(Queue::new(options.queue_max));
+        let reads = Arc::new(Queue::new(options.queue_max));
+        let counters = Arc::new(Counters::default());
+        let db = Self(Arc::new(Inner {
+            path: path.to_owned(),
+            writes: writes.clone(),
+            reads: reads.clone(),
+            counters: counters.clone(),
+            threads: Mutex::new(Vec::new()),
+        }));
+        let thread = Writer::new(conn, writes, counters);
+        db.start(format!("{}-writer", schema.name), move || thread.run())?;
+        for (number, conn) in readers.into_iter().enumerate() {
+            let reads = reads.clone();
+            let name = format!("{}-reader-{number}", schema.name);
+            db.start(name, move || readers::run(&conn, &reads))?;
+        }
+        Ok(db)
+    }
+
+    fn start(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
+        let thread = thread::Builder::new().name(name).spawn(run);
+        let thread = thread.map_err(|error| OpenError::not_writable(&self.0.path, &error))?;
+        self.0.threads.lock().push(thread);
+        Ok(())
+    }
+
+    /// Runs `work` in the next transaction and gives its value once that is on the disk. If `work`
+    /// fails, what it wrote is undone. It runs even if the caller has gone away; it must not begin
+    /// or end transactions. `store` names the port in errors.
+    pub async fn write<T, F>(&self, store: &'static str, work: F) -> Outcome<T>
+    where
+        F: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (job, answer) = Work::new(store, work);
+        if let Err(refusal) = self.0.writes.push(Box::new(job)) {
+            return Outcome::Failed(refused(store, &refusal));
+        }
+        let lost = |_| {
+            let error = StoreError::new(Kind::Unavailable, store, "the writer is gone");
+            Outcome::Unknown(error)
+        };
+        answer.await.unwrap_or_else(lost)
+    }
+
+    /// Runs `work` on a read-only connection. It sees every write that was answered before.
+    pub async fn read<T, F>(&self, store: &'static str, work: F) -> Read<T>
+    where
+        F: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (job, answer) = readers::job(work);
+        self.0.reads.push(job).map_err(|refusal| refused(store, &refusal))?;
+        match answer.await {
+            Ok(value) => value.map_err(|fault| fault.to_error(store)),
+            Err(_) => Err(StoreError::new(Kind::Unavailable, store, "the reader is gone")),
+        }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// What the writer did since it was opened.
+    pub fn stats(&self) -> WriterStats {
+        self.0.counters.read()
+    }
+
+    /// Reads the whole file for damage. Blocks for about a second per gigabyte.
+    ///
+    /// # Errors
+    /// [`OpenError::Corrupt`] with the first damage.
+    pub fn check(&self) -> Result<(), OpenError> {
+        open::check(&self.0.path, &open::reader(&self.0.path)?)
+    }
+
+    /// Refuses new work, ends what waits, folds the log into the file and joins the threads.
+    /// Blocks; call it away from the async threads. Repeating it does nothing.
+    pub fn close(&self) {
+        self.0.stop();
+        let threads = std::mem::take(&mut *self.0.threads.lock());
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!(path = %self.0.path.display(), "a thread of the engine panicked");
+            }
+        }
+    }
+}
+
+fn refused<T>(store: &'static str, refusal: &Refusal<T>) -> StoreError {
+    match refusal {
+        Refusal::Full(_) => StoreError::new(Kind::Full, store, "the queue is full"),
+        Refusal::Closed(_) => StoreError::new(Kind::Unavailable, store, "the store is closed"),
+    }
+}

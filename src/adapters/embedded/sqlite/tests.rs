@@ -1,0 +1,258 @@
+use std::{sync::mpsc, time::Duration};
+
+use rusqlite::params;
+use tempfile::TempDir;
+
+use super::*;
+
+const SCHEMA: Schema = Schema {
+    name: "test",
+    application_id: 7,
+    version: 3,
+    tables: "create table facts (id integer primary key, text text not null);",
+};
+
+fn open(dir: &TempDir) -> Db {
+    Db::open(&dir.path().join("test.db"), &SCHEMA, Options::default()).unwrap()
+}
+
+fn add(conn: &Connection, id: i64) -> Result<i64, Fault> {
+    conn.run("insert into facts (id, text) values (?1, 'x')", params![id])?;
+    Ok(id)
+}
+
+async fn ids(db: &Db) -> Vec<i64> {
+    let read = |conn: &Connection| {
+        conn.all("select id from facts order by id", [], |row| Ok(row.get::<_, i64>(0)?))
+    };
+    db.read("test", read).await.unwrap()
+}
+
+/// Holds the writer inside a job until the sender is used or dropped.
+async fn hold(db: &Db) -> mpsc::Sender<()> {
+    let (release, released) = mpsc::channel::<()>();
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let db = db.clone();
+    tokio::spawn(async move {
+        let wait = move |_: &Connection| {
+            drop(begun.send(()));
+            drop(released.recv());
+            Ok(())
+        };
+        assert!(db.write("test", wait).await.is_done());
+    });
+    begins.await.unwrap();
+    release
+}
+
+async fn submit(db: &Db, count: i64) -> Vec<tokio::task::JoinHandle<Outcome<i64>>> {
+    let tasks = (0..count)
+        .map(|id| {
+            let db = db.clone();
+            tokio::spawn(async move { db.write("test", move |conn| add(conn, id)).await })
+        })
+        .collect();
+    // One thread runs all tasks: after these yields each has submitted its job.
+    for _ in 0..count {
+        tokio::task::yield_now().await;
+    }
+    tasks
+}
+
+#[tokio::test]
+async fn jobs_that_wait_together_share_one_commit() {
+    let dir = TempDir::new().unwrap();
+    let db = open(&dir);
+    let before = db.stats();
+    let release = hold(&db).await;
+    let tasks = submit(&db, 100).await;
+    drop(release);
+    for task in tasks {
+        assert!(task.await.unwrap().is_done());
+    }
+    let after = db.stats();
+    assert_eq!(after.jobs - before.jobs, 101);
+    assert_eq!(after.commits - before.commits, 2, "the one that held the writer, and all others");
+    assert_eq!(ids(&db).await.len(), 100);
+}
+
+#[tokio::test]
+async fn a_job_that_fails_or_panics_does_not_harm_its_neighbours() {
+    let dir = TempDir::new().unwrap();
+    let db = open(&dir);
+    let release = hold(&db).await;
+    let good = submit(&db, 3).await;
+    let fails = |conn: &Connection| {
+        add(conn, 50)?;
+        add(conn, 0)
+    };
+    let panics = |conn: &Connection| -> Result<i64, Fault> {
+        add(conn, 51)?;
+        panic!("on purpose")
+    };
+    let (failed, panicked, last, ()) = tokio::join!(
+        db.write("test", fails),
+        db.write("test", panics),
+        db.write("test", |conn: &Connection| add(conn, 9)),
+        async { drop(release) },
+    );
+    assert!(matches!(failed, Outcome::Failed(_)), "{failed:?}");
+    assert!(matches!(panicked, Outcome::Failed(_)), "{panicked:?}");
+    assert!(last.is_done());
+    for task in good {
+        assert!(task.await.unwrap().is_done());
+    }
+    assert_eq!(ids(&db).await, [0, 1, 2, 9]);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_does_not_take_its_write_along() {
+    let dir = TempDir::new().unwrap();
+    let db = open(&dir);
+    let release = hold(&db).await;
+    for task in submit(&db, 1).await {
+        task.abort();
+    }
+    drop(release);
+    assert!(db.write("test", |conn: &Connection| add(conn, 1)).await.is_done());
+    assert_eq!(ids(&db).await, [0, 1]);
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_and_has_done_nothing() {
+    let dir = TempDir::new().unwrap();
+    let options = Options { queue_max: 2, ..Options::default() };
+    let db = Db::open(&dir.path().join("test.db"), &SCHEMA, options).unwrap();
+    let release = hold(&db).await;
+    let tasks = submit(&db, 3).await;
+    drop(release);
+    let mut full = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Outcome::Failed(error) if error.kind == Kind::Full => full += 1,
+            other => assert!(other.is_done()),
+        }
+    }
+    assert_eq!((full, ids(&db).await.len()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_transaction_that_the_engine_undoes_fails_all_its_jobs() {
+    let dir = TempDir::new().unwrap();
+    let db = open(&dir);
+    let release = hold(&db).await;
+    let good = submit(&db, 1).await;
+    let undoes = |conn: &Connection| {
+        conn.execute_batch("rollback")?;
+        Ok(())
+    };
+    let (undone, ()) = tokio::join!(db.write("test", undoes), async { drop(release) });
+    assert!(matches!(undone, Outcome::Failed(_)), "{undone:?}");
+    for task in good {
+        assert!(matches!(task.await.unwrap(), Outcome::Failed(_)));
+    }
+    assert!(db.write("test", |conn: &Connection| add(conn, 8)).await.is_done(), "it goes on");
+    assert_eq!(ids(&db).await, [8]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_openings_of_one_file_write_side_by_side() {
+    let dir = TempDir::new().unwrap();
+    let (one, two) = (open(&dir), open(&dir));
+    let write = |db: Db, first: i64| {
+        tokio::spawn(async move {
+            for id in first..first + 200 {
+                assert_eq!(db.write("test", move |c| add(c, id)).await, Outcome::Done(id));
+            }
+        })
+    };
+    let tasks = [write(one.clone(), 0), write(two.clone(), 1_000)];
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(ids(&one).await, ids(&two).await);
+    assert_eq!(ids(&one).await.len(), 400);
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_without_a_clean_end() {
+    let dir = TempDir::new().unwrap();
+    let db = open(&dir);
+    assert!(db.write("test", |conn: &Connection| add(conn, 4)).await.is_done());
+    // A copy of the files as a kill would leave them: log and index beside an old main file.
+    let copy = TempDir::new().unwrap();
+    for name in ["test.db", "test.db-wal"] {
+        std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+    }
+    assert_eq!(ids(&open(&copy)).await, [4]);
+}
+
+#[tokio::test]
+async fn a_closed_store_refuses_and_leaves_one_file() {
+    let dir = TempDir::new().unwrap();
+    let db = open(&dir);
+    assert!(db.write("test", |conn: &Connection| add(conn, 4)).await.is_done());
+    db.close();
+    let late = db.write("test", |conn: &Connection| add(conn, 5)).await;
+    assert!(matches!(late, Outcome::Failed(ref e) if e.kind == Kind::Unavailable), "{late:?}");
+    assert!(db.read("test", |_| Ok(())).await.is_err());
+    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap()).collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    assert_eq!(ids(&open(&dir)).await, [4]);
+}
+
+#[test]
+fn files_that_cannot_be_used_are_told_apart() {
+    let dir = TempDir::new().unwrap();
+    let open_at = |path: &Path, schema: Schema| Db::open(path, &schema, Options::default());
+    let path = dir.path().join("test.db");
+    open_at(&path, SCHEMA).unwrap().close();
+    assert!(matches!(
+        open_at(&path, Schema { version: 4, ..SCHEMA }),
+        Err(OpenError::Version { found: 3, expected: 4, .. })
+    ));
+    assert!(matches!(
+        open_at(&path, Schema { application_id: 8, ..SCHEMA }),
+        Err(OpenError::Foreign { .. })
+    ));
+    assert!(open_at(&path, SCHEMA).is_ok(), "a refusal changes nothing");
+
+    let missing = dir.path().join("none").join("test.db");
+    assert!(matches!(open_at(&missing, SCHEMA), Err(OpenError::NotWritable { .. })));
+    assert!(matches!(open_at(dir.path(), SCHEMA), Err(OpenError::NotWritable { .. })));
+
+    let text = dir.path().join("text.db");
+    std::fs::write(&text, "to whom it may concern").unwrap();
+    assert!(matches!(open_at(&text, SCHEMA), Err(OpenError::Corrupt { .. })));
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_found_when_the_file_is_opened() {
+    let dir = TempDir::new().unwrap();
+    let db = open(&dir);
+    let fill = |conn: &Connection| (0..2_000).try_for_each(|id| add(conn, id).map(drop));
+    assert!(db.write("test", fill).await.is_done());
+    db.close();
+    let path = dir.path().join("test.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[3 * 4096..3 * 4096 + 64].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    let damaged = Db::open(&path, &SCHEMA, Options::default());
+    assert!(matches!(damaged, Err(OpenError::Corrupt { .. })), "{damaged:?}");
+}
+
+#[tokio::test]
+async fn the_log_does_not_grow_for_ever() {
+    let dir = TempDir::new().unwrap();
+    let db = open(&dir);
+    for round in 0..20 {
+        let fill = move |conn: &Connection| {
+            (round * 5_000..(round + 1) * 5_000).try_for_each(|id| add(conn, id).map(drop))
+        };
+        assert!(db.write("test", fill).await.is_done());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let log = std::fs::metadata(dir.path().join("test.db-wal")).unwrap().len();
+    let file = std::fs::metadata(dir.path().join("test.db")).unwrap().len();
+    assert!(file > 800_000 && log < 400_000, "file {file} bytes, log {log} bytes");
+}

@@ -1,0 +1,174 @@
+//! What a role opens: the files in the data folder, as ports.
+//!
+//! In one process [`Stores`] opens all of them. With one process per role each opens what it owns,
+//! and [`TimelineStores`] for the bus; the files are safe to share.
+
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc};
+
+use super::{
+    bulk::Seeder,
+    bus::SqlBus,
+    graph::SqlGraph,
+    keys::FileKeys,
+    outbox::SqlOutbox,
+    sqlite::{Db, OpenError, Options, Schema},
+    timeline_store::{self, SqlTimelines},
+    tweets::{self, SqlTweets},
+    users::{self, SqlUsers},
+};
+use crate::{
+    ports::{Bus, GraphStore, KeyStore, Outbox, Outcome, TimelineStore, TweetStore, UserStore},
+    rt::Rt,
+};
+
+const USER_OUTBOX: &str = "user_outbox";
+const TWEET_OUTBOX: &str = "tweet_outbox";
+
+/// The user role's stores: `user.db` and `keys.json`.
+#[derive(Clone)]
+pub struct UserStores {
+    /// Accounts and sessions.
+    pub users: Arc<dyn UserStore>,
+    /// The follow graph.
+    pub graph: Arc<dyn GraphStore>,
+    /// Events of the graph.
+    pub outbox: Arc<dyn Outbox>,
+    /// Signing keys.
+    pub keys: Arc<dyn KeyStore>,
+    /// The file under the first three.
+    pub db: Db,
+}
+
+/// The tweet role's stores: `tweet.db`.
+#[derive(Clone)]
+pub struct TweetStores {
+    /// Tweets.
+    pub tweets: Arc<dyn TweetStore>,
+    /// Events of tweets.
+    pub outbox: Arc<dyn Outbox>,
+    /// The file under both.
+    pub db: Db,
+}
+
+/// The timeline role's store and everybody's bus: `timeline.db`.
+#[derive(Clone)]
+pub struct TimelineStores {
+    /// The copy of tweets and graph.
+    pub store: Arc<dyn TimelineStore>,
+    /// The bus.
+    pub bus: Arc<dyn Bus>,
+    /// The file under both.
+    pub db: Db,
+}
+
+/// The stores of all roles.
+#[derive(Clone)]
+pub struct Stores {
+    /// The user role's.
+    pub user: UserStores,
+    /// The tweet role's.
+    pub tweet: TweetStores,
+    /// The timeline role's, and the bus.
+    pub timeline: TimelineStores,
+}
+
+fn open(dir: &Path, file: &str, schema: &Schema, options: Options) -> Result<Db, OpenError> {
+    // Password hashes and keys live here: the folder is the owner's.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| OpenError::not_writable(dir, &error))?;
+    Db::open(&dir.join(file), schema, options)
+}
+
+impl UserStores {
+    /// Opens `user.db` in `dir`, which is made if it is missing. Blocks for some milliseconds.
+    ///
+    /// # Errors
+    /// [`OpenError`], one variant per thing that a person can do about it.
+    pub fn open(dir: &Path, rt: &Rt, options: Options) -> Result<Self, OpenError> {
+        let db = open(dir, "user.db", &users::schema(), options)?;
+        Ok(Self {
+            users: Arc::new(SqlUsers::new(db.clone())),
+            graph: Arc::new(SqlGraph::new(db.clone())),
+            outbox: Arc::new(SqlOutbox::new(db.clone(), USER_OUTBOX)),
+            keys: Arc::new(FileKeys::new(dir, rt.clone())),
+            db,
+        })
+    }
+}
+
+impl TweetStores {
+    /// Opens `tweet.db`; as [`UserStores::open`].
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
+        let db = open(dir, "tweet.db", &tweets::schema(), options)?;
+        Ok(Self {
+            tweets: Arc::new(SqlTweets::new(db.clone())),
+            outbox: Arc::new(SqlOutbox::new(db.clone(), TWEET_OUTBOX)),
+            db,
+        })
+    }
+}
+
+impl TimelineStores {
+    /// Opens `timeline.db`; as [`UserStores::open`]. Open it once per process: receivers are woken
+    /// at once only by publishers that share this value.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(dir: &Path, rt: &Rt, options: Options) -> Result<Self, OpenError> {
+        let db = open(dir, "timeline.db", &timeline_store::schema(), options)?;
+        Ok(Self {
+            store: Arc::new(SqlTimelines::new(db.clone())),
+            bus: Arc::new(SqlBus::new(db.clone(), rt.clone())),
+            db,
+        })
+    }
+}
+
+impl Stores {
+    /// Opens all three files; as [`UserStores::open`].
+    ///
+    /// # Errors
+    /// [`OpenError`]; what was opened before is closed again.
+    pub fn open(dir: &Path, rt: &Rt, options: Options) -> Result<Self, OpenError> {
+        Ok(Self {
+            user: UserStores::open(dir, rt, options)?,
+            tweet: TweetStores::open(dir, options)?,
+            timeline: TimelineStores::open(dir, rt, options)?,
+        })
+    }
+
+    /// Gives back what the last process held when it died: claimed events, messages in flight. Call
+    /// it at the start if no other process works on the folder; otherwise they come back when their
+    /// time runs out. Gives their number.
+    pub async fn recover(&self, rt: &Rt) -> Outcome<u64> {
+        let user = SqlOutbox::new(self.user.db.clone(), USER_OUTBOX);
+        let tweet = SqlOutbox::new(self.tweet.db.clone(), TWEET_OUTBOX);
+        let bus = SqlBus::new(self.timeline.db.clone(), rt.clone());
+        let mut all = 0;
+        for given in
+            [user.release_all().await, tweet.release_all().await, bus.give_back_all().await]
+        {
+            match given {
+                Outcome::Done(rows) => all += rows,
+                other => return other,
+            }
+        }
+        Outcome::Done(all)
+    }
+
+    /// Loads many users and edges fast.
+    #[must_use]
+    pub fn seeder(&self) -> Seeder {
+        Seeder::new(self.user.db.clone(), self.timeline.db.clone())
+    }
+
+    /// Ends what waits and closes all files. Blocks; call it away from the async threads.
+    pub fn close(&self) {
+        for db in [&self.user.db, &self.tweet.db, &self.timeline.db] {
+            db.close();
+        }
+    }
+}

@@ -1,1 +1,366 @@
-//! Calls between roles: within one process, and over HTTP.
+//! Calls between roles: within the process, and over HTTP.
+//!
+//! [`Peers`] is the list of who can be called. A replica in this process is its routers, and a call
+//! runs in the caller's task without a hop; any other is two addresses. The list is filled after
+//! the services have been built with it, because they need it to be built.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use axum::{Router, body::Body};
+use http::{
+    Request, Response, StatusCode, Uri,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use parking_lot::RwLock;
+use tower::ServiceExt;
+
+use crate::{
+    ports::{Kind, Outcome, Rpc, StoreError, rpc::Door},
+    rt::{Rt, Shutdown},
+    wire::routes::Role,
+};
+
+/// What a replica answers 200 to on its internal door when it may be called.
+pub const READYZ: &str = "/readyz";
+/// A peer is asked for its health this often.
+const HEALTH_EVERY: Duration = Duration::from_secs(1);
+/// A health check that takes longer has failed.
+const HEALTH_LIMIT: Duration = Duration::from_secs(1);
+/// A connection that takes longer to make has failed: nothing was sent.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// An idle connection is closed after this long. Well below the 30 s after which hyper's server
+/// closes it, so that a request seldom meets a connection that is just being closed.
+const IDLE_LIMIT: Duration = Duration::from_secs(10);
+/// Idle connections kept per address.
+const IDLE_MAX: usize = 64;
+
+/// The replicas of all roles that can be called.
+pub struct Peers {
+    rt: Rt,
+    replicas: [RwLock<Vec<Arc<Replica>>>; Role::ALL.len()],
+    client: Client<HttpConnector, Body>,
+}
+
+enum Replica {
+    Local { public: Router, internal: Router },
+    Remote { public: Authority, internal: Authority, healthy: AtomicBool },
+}
+
+/// An address is not of the form `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an address of the form host:port")]
+pub struct NotAnAddress(pub String);
+
+impl Peers {
+    /// A list without anybody.
+    #[must_use]
+    pub fn new(rt: Rt) -> Arc<Self> {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_LIMIT));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_LIMIT)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .build(connector);
+        Arc::new(Self { rt, replicas: Default::default(), client })
+    }
+
+    /// Adds a replica in this process. Gives its number among the replicas of `role`.
+    pub fn add_local(&self, role: Role, public: Router, internal: Router) -> usize {
+        self.add(role, Replica::Local { public, internal })
+    }
+
+    /// Adds a replica elsewhere, by the addresses (`host:port`) of its two listeners. It counts as
+    /// healthy until a call or a health check shows otherwise.
+    ///
+    /// # Errors
+    /// [`NotAnAddress`] if one is malformed; nothing is added then.
+    pub fn add_remote(
+        &self,
+        role: Role,
+        public: &str,
+        internal: &str,
+    ) -> Result<usize, NotAnAddress> {
+        let healthy = AtomicBool::new(true);
+        let (public, internal) = (address(public)?, address(internal)?);
+        Ok(self.add(role, Replica::Remote { public, internal, healthy }))
+    }
+
+    fn add(&self, role: Role, replica: Replica) -> usize {
+        let mut replicas = self.replicas[role as usize].write();
+        replicas.push(Arc::new(replica));
+        replicas.len() - 1
+    }
+
+    fn find(&self, role: Role, replica: usize) -> Option<Arc<Replica>> {
+        self.replicas[role as usize].read().get(replica).cloned()
+    }
+
+    /// Asks every replica elsewhere for its health, once a second, until `shutdown`.
+    pub async fn watch_health(self: Arc<Self>, shutdown: Shutdown) {
+        while !shutdown.is_cancelled() {
+            self.check_health().await;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                () = self.rt.sleep(HEALTH_EVERY) => {}
+            }
+        }
+    }
+
+    /// One round of health checks, all at once; takes a second at most.
+    pub async fn check_health(&self) {
+        let all: Vec<Arc<Replica>> =
+            self.replicas.iter().flat_map(|role| role.read().clone()).collect();
+        let checks = all.iter().map(|replica| async {
+            if let Replica::Remote { internal, healthy, .. } = &**replica {
+                let answer = self.rt.timeout(HEALTH_LIMIT, self.is_ready(internal)).await;
+                healthy.store(answer.unwrap_or(false), Ordering::Relaxed);
+            }
+        });
+        futures_util::future::join_all(checks).await;
+    }
+
+    async fn is_ready(&self, internal: &Authority) -> bool {
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = absolute(internal, Some(PathAndQuery::from_static(READYZ)));
+        let answer = self.client.request(request).await;
+        answer.is_ok_and(|answer| answer.status() == StatusCode::OK)
+    }
+
+    async fn send(
+        &self,
+        to: &Authority,
+        healthy: &AtomicBool,
+        mut request: Request<Body>,
+    ) -> Outcome<Response<Body>> {
+        *request.uri_mut() = absolute(to, request.uri().path_and_query().cloned());
+        *request.version_mut() = http::Version::HTTP_11;
+        match self.client.request(request).await {
+            Ok(answer) => Outcome::Done(answer.map(Body::new)),
+            Err(error) if error.is_connect() => {
+                // Only a health check brings it back: one that drains still takes connections.
+                healthy.store(false, Ordering::Relaxed);
+                Outcome::Failed(unavailable(format!("cannot connect to {to}: {error}")))
+            }
+            Err(error) => Outcome::Unknown(unavailable(format!("no answer from {to}: {error}"))),
+        }
+    }
+}
+
+fn address(text: &str) -> Result<Authority, NotAnAddress> {
+    let parsed = text.parse::<Authority>().ok();
+    let complete = parsed.filter(|a| a.port_u16().is_some() && !a.as_str().contains('@'));
+    complete.ok_or_else(|| NotAnAddress(text.to_owned()))
+}
+
+fn absolute(to: &Authority, path: Option<PathAndQuery>) -> Uri {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(to.clone());
+    parts.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    Uri::from_parts(parts).expect("scheme, authority and path make a URI")
+}
+
+fn unavailable(message: String) -> StoreError {
+    StoreError::new(Kind::Unavailable, "rpc", message)
+}
+
+#[async_trait]
+impl Rpc for Peers {
+    fn replicas(&self, role: Role) -> usize {
+        self.replicas[role as usize].read().len()
+    }
+
+    fn healthy(&self, role: Role, replica: usize) -> bool {
+        self.find(role, replica).is_some_and(|replica| match &*replica {
+            Replica::Local { .. } => true,
+            Replica::Remote { healthy, .. } => healthy.load(Ordering::Relaxed),
+        })
+    }
+
+    async fn call(
+        &self,
+        role: Role,
+        replica: usize,
+        door: Door,
+        request: Request<Body>,
+    ) -> Outcome<Response<Body>> {
+        let Some(found) = self.find(role, replica) else {
+            return Outcome::Failed(unavailable(format!("there is no {role} replica {replica}")));
+        };
+        match (&*found, door) {
+            (Replica::Local { public: router, .. }, Door::Public)
+            | (Replica::Local { internal: router, .. }, Door::Internal) => {
+                match router.clone().oneshot(request).await {
+                    Ok(answer) => Outcome::Done(answer),
+                    Err(never) => match never {},
+                }
+            }
+            (Replica::Remote { public: to, healthy, .. }, Door::Public)
+            | (Replica::Remote { internal: to, healthy, .. }, Door::Internal) => {
+                self.send(to, healthy, request).await
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::{get, post};
+    use bytes::Bytes;
+    use futures_util::{StreamExt, stream};
+    use http_body_util::BodyExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::rt::tokio_rt::TokioRuntime;
+
+    async fn serve(router: Router) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        address
+    }
+
+    /// An address where nobody listens.
+    async fn nowhere() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().to_string()
+    }
+
+    fn peers() -> Arc<Peers> {
+        Peers::new(TokioRuntime::handle())
+    }
+
+    fn request(path: &str) -> Request<Body> {
+        Request::post(path).body(Body::from("hello")).unwrap()
+    }
+
+    async fn text(answer: Outcome<Response<Body>>) -> String {
+        let body = answer.done().unwrap().into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    /// Answers with the door's name, the query and the body.
+    fn echo(door: &'static str) -> Router {
+        let answer = move |uri: Uri, body: String| async move {
+            format!("{door} {} {body}", uri.query().unwrap_or_default())
+        };
+        Router::new().route("/echo", post(answer))
+    }
+
+    #[tokio::test]
+    async fn a_call_reaches_the_replica_and_the_door_it_names_here_and_elsewhere() {
+        let peers = peers();
+        peers.add_local(Role::Tweet, echo("near public"), echo("near internal"));
+        let (public, internal) =
+            (serve(echo("far public")).await, serve(echo("far internal")).await);
+        assert_eq!(peers.add_remote(Role::Tweet, &public, &internal), Ok(1));
+        assert_eq!((peers.replicas(Role::Tweet), peers.replicas(Role::User)), (2, 0));
+        for (replica, place) in ["near", "far"].into_iter().enumerate() {
+            for (door, name) in [(Door::Public, "public"), (Door::Internal, "internal")] {
+                let answer = peers.call(Role::Tweet, replica, door, request("/echo?a=1")).await;
+                assert_eq!(text(answer).await, format!("{place} {name} a=1 hello"));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_never_sent_has_failed_and_marks_the_replica() {
+        let peers = peers();
+        let none = peers.call(Role::User, 0, Door::Public, request("/")).await;
+        assert!(matches!(none, Outcome::Failed(_)), "{none:?}");
+        assert!(!peers.healthy(Role::User, 0));
+        let address = nowhere().await;
+        peers.add_remote(Role::User, &address, &address).unwrap();
+        assert!(peers.healthy(Role::User, 0));
+        let refused = peers.call(Role::User, 0, Door::Public, request("/")).await;
+        assert!(matches!(refused, Outcome::Failed(_)), "{refused:?}");
+        assert!(!peers.healthy(Role::User, 0));
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_and_not_answered_is_unknown() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut some = [0; 16];
+            tokio::io::AsyncReadExt::read_exact(&mut socket, &mut some).await.unwrap();
+        });
+        let peers = peers();
+        peers.add_remote(Role::User, &address, &address).unwrap();
+        let answer = peers.call(Role::User, 0, Door::Public, request("/")).await;
+        assert!(matches!(answer, Outcome::Unknown(_)), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn health_follows_readyz_both_ways() {
+        let ready = Arc::new(AtomicBool::new(false));
+        let shared = Arc::clone(&ready);
+        let answer = move || async move {
+            if shared.load(Ordering::SeqCst) {
+                StatusCode::OK
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        };
+        let address = serve(Router::new().route(READYZ, get(answer))).await;
+        let peers = peers();
+        peers.add_remote(Role::Timeline, &nowhere().await, &address).unwrap();
+        for now in [false, true, false] {
+            ready.store(now, Ordering::SeqCst);
+            peers.check_health().await;
+            assert_eq!(peers.healthy(Role::Timeline, 0), now);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_watch_ends_with_the_shutdown() {
+        let shutdown = Shutdown::new();
+        let watch = tokio::spawn(peers().watch_health(shutdown.clone()));
+        shutdown.cancel();
+        tokio::time::timeout(Duration::from_secs(5), watch).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stream_passes_through_as_it_is_written() {
+        // The second piece never comes: a buffering client would wait for it for ever.
+        let pieces = || async {
+            let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"one"))]);
+            Body::from_stream(first.chain(stream::pending()))
+        };
+        let address = serve(Router::new().route("/stream", get(pieces))).await;
+        let peers = peers();
+        peers.add_remote(Role::Timeline, &address, &address).unwrap();
+        let request = Request::get("/stream").body(Body::empty()).unwrap();
+        let answer = peers.call(Role::Timeline, 0, Door::Public, request).await.done().unwrap();
+        let mut body = answer.into_body().into_data_stream();
+        let first = tokio::time::timeout(Duration::from_secs(5), body.next()).await.unwrap();
+        assert_eq!(first.unwrap().unwrap(), Bytes::from_static(b"one"));
+    }
+
+    #[test]
+    fn addresses_are_host_and_port() {
+        for good in ["127.0.0.1:80", "[::1]:80", "tweet.local:8080"] {
+            assert!(address(good).is_ok(), "{good}");
+        }
+        for bad in ["", "127.0.0.1", "http://a:80", "a:80/x", "a:99999", "u@a:80"] {
+            assert_eq!(address(bad), Err(NotAnAddress(bad.to_owned())));
+        }
+    }
+}

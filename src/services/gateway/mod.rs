@@ -27,5 +27,5 @@ pub fn build(common: Common) -> Service {
     }
     let public = page::mount(routes).finish();
     let internal = kit.internal(()).finish();
-    kit.service_without_tokens(public, internal)
+    kit.service_without_tokens(public, internal, Vec::new())
 }

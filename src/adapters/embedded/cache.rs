@@ -1,1 +1,0 @@
-//! The caches of the timeline role, in the process.

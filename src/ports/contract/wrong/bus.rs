@@ -1,0 +1,219 @@
+//! Wrong buses.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{Every, Hushed, faults};
+use crate::{
+    ports::{
+        Bus, Delivery, Outcome, Queue, QueueStats, Read, Receipt, Target, bus::BATCH_MAX,
+        contract::bus::Context,
+    },
+    rt::Rt,
+};
+
+faults! {
+    /// One message in five is not sent.
+    DropsOneInFive,
+    /// Each message is sent twice.
+    Doubles,
+    /// Some message comes when there is none.
+    InventsMessages,
+    /// One outcome is given for all entries.
+    GivesOneOutcome,
+    /// Too large a batch is cut, and all of it is done.
+    CutsLargeBatches,
+    /// What is meant for one lane goes to the other.
+    MixesLanes,
+    /// As many are received as there are.
+    IgnoresTheMost,
+    /// A received message stays visible.
+    IgnoresVisibility,
+    /// A message is acknowledged when it is received.
+    AcknowledgesOnReceive,
+    /// Acknowledging does nothing.
+    ForgetsAcknowledgements,
+    /// Acknowledging one removes all that is in flight.
+    AcknowledgesAll,
+    /// Any receipt of a message removes it.
+    TakesStaleReceipts,
+    /// Extending does nothing.
+    ForgetsExtensions,
+    /// A receiver looks once, at the end of its wait.
+    SleepsThroughArrivals,
+    /// Parked messages go on being received.
+    NeverParks,
+    /// Redriving does nothing.
+    ForgetsToRedrive,
+    /// What is in flight is not counted.
+    CountsNoFlight,
+    /// An outage is not told.
+    SwallowsErrors,
+}
+
+struct Wrong {
+    inner: Arc<dyn Bus>,
+    rt: Rt,
+    fault: Fault,
+    every: Every,
+    hushed: Hushed,
+    receipts: Mutex<BTreeMap<Receipt, Bytes>>,
+    latest: Mutex<BTreeMap<Bytes, Receipt>>,
+}
+
+/// The bus of `context` with `fault`.
+#[must_use]
+pub fn broken(context: Context, fault: Fault) -> Context {
+    let Context { bus: inner, rt, outage } = context;
+    let hushed = Hushed::default();
+    let outage = if fault == Fault::SwallowsErrors { Some(hushed.outage()) } else { outage };
+    let bus = Arc::new(Wrong {
+        inner,
+        rt: rt.clone(),
+        fault,
+        every: Every::default(),
+        hushed,
+        receipts: Mutex::default(),
+        latest: Mutex::default(),
+    });
+    Context { bus, rt, outage }
+}
+
+fn all_done(entries: usize) -> Vec<Outcome<()>> {
+    vec![Outcome::Done(()); entries]
+}
+
+impl Wrong {
+    fn remember(&self, found: &[Delivery]) {
+        for delivery in found {
+            self.receipts.lock().insert(delivery.receipt.clone(), delivery.body.clone());
+            self.latest.lock().insert(delivery.body.clone(), delivery.receipt.clone());
+        }
+    }
+
+    fn latest_of(&self, receipt: &Receipt) -> Receipt {
+        let latest =
+            self.receipts.lock().get(receipt).and_then(|b| self.latest.lock().get(b).cloned());
+        latest.unwrap_or_else(|| receipt.clone())
+    }
+}
+
+#[async_trait]
+impl Bus for Wrong {
+    async fn publish(&self, to: Target, messages: &[Bytes]) -> Vec<Outcome<()>> {
+        if self.hushed.is_down() {
+            return all_done(messages.len());
+        }
+        match self.fault {
+            Fault::DropsOneInFive => {
+                let kept: Vec<Bytes> =
+                    messages.iter().filter(|_| !self.every.nth(5)).cloned().collect();
+                drop(self.inner.publish(to, &kept).await);
+                all_done(messages.len())
+            }
+            Fault::Doubles => {
+                drop(self.inner.publish(to, messages).await);
+                self.inner.publish(to, messages).await
+            }
+            Fault::GivesOneOutcome => {
+                self.inner.publish(to, messages).await.into_iter().take(1).collect()
+            }
+            Fault::CutsLargeBatches => {
+                let kept = messages.len().min(BATCH_MAX);
+                drop(self.inner.publish(to, &messages[..kept]).await);
+                all_done(messages.len())
+            }
+            Fault::MixesLanes => self.inner.publish(Target::Queue(Queue::Ingest), messages).await,
+            _ => self.inner.publish(to, messages).await,
+        }
+    }
+
+    async fn receive(
+        &self,
+        queue: Queue,
+        max: usize,
+        wait: Duration,
+        visibility: Duration,
+    ) -> Read<Vec<Delivery>> {
+        if self.hushed.is_down() {
+            return Ok(Vec::new());
+        }
+        let (mut max, mut wait, mut visibility) = (max, wait, visibility);
+        match self.fault {
+            Fault::IgnoresTheMost => max = BATCH_MAX,
+            Fault::IgnoresVisibility => visibility = Duration::ZERO,
+            Fault::SleepsThroughArrivals => {
+                self.rt.sleep(wait).await;
+                wait = Duration::ZERO;
+            }
+            Fault::NeverParks => {
+                drop(self.inner.redrive(queue, BATCH_MAX).await);
+            }
+            _ => {}
+        }
+        let mut found = self.inner.receive(queue, max, wait, visibility).await?;
+        self.remember(&found);
+        if self.fault == Fault::AcknowledgesOnReceive {
+            let receipts: Vec<Receipt> = found.iter().map(|d| d.receipt.clone()).collect();
+            drop(self.inner.acknowledge(queue, &receipts).await);
+        }
+        if self.fault == Fault::InventsMessages && found.is_empty() {
+            let receipt = Receipt("0.1".to_owned());
+            found.push(Delivery { receipt, body: Bytes::from_static(b"{}"), receives: 1 });
+        }
+        Ok(found)
+    }
+
+    async fn acknowledge(&self, queue: Queue, receipts: &[Receipt]) -> Vec<Outcome<()>> {
+        if self.hushed.is_down() || self.fault == Fault::ForgetsAcknowledgements {
+            return all_done(receipts.len());
+        }
+        let named: Vec<Receipt> = match self.fault {
+            Fault::AcknowledgesAll => self.latest.lock().values().cloned().collect(),
+            Fault::TakesStaleReceipts => receipts.iter().map(|r| self.latest_of(r)).collect(),
+            _ => return self.inner.acknowledge(queue, receipts).await,
+        };
+        for batch in named.chunks(BATCH_MAX) {
+            drop(self.inner.acknowledge(queue, batch).await);
+        }
+        all_done(receipts.len())
+    }
+
+    async fn extend(
+        &self,
+        queue: Queue,
+        receipts: &[Receipt],
+        visibility: Duration,
+    ) -> Vec<Outcome<()>> {
+        if self.hushed.is_down() || self.fault == Fault::ForgetsExtensions {
+            return all_done(receipts.len());
+        }
+        let outcomes = self.inner.extend(queue, receipts, visibility).await;
+        if self.fault == Fault::AcknowledgesAll { all_done(receipts.len()) } else { outcomes }
+    }
+
+    async fn redrive(&self, queue: Queue, max: usize) -> Outcome<u64> {
+        if self.hushed.is_down() {
+            return Outcome::Done(0);
+        }
+        if self.fault == Fault::ForgetsToRedrive {
+            let parked = self.inner.stats(queue).await.map_or(0, |stats| stats.parked);
+            return Outcome::Done(parked.min(max as u64));
+        }
+        self.inner.redrive(queue, max).await
+    }
+
+    async fn stats(&self, queue: Queue) -> Read<QueueStats> {
+        if self.hushed.is_down() {
+            return Ok(QueueStats::default());
+        }
+        let mut stats = self.inner.stats(queue).await?;
+        if self.fault == Fault::CountsNoFlight {
+            stats.in_flight = 0;
+        }
+        Ok(stats)
+    }
+}

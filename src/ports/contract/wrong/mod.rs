@@ -1,0 +1,56 @@
+//! Deliberately wrong adapters: a right one, wrapped so that it breaks one promise.
+//!
+//! One file per port: its `Fault`s and `broken`, which wraps the adapter of a context. A suite that
+//! does not reject each of them is not worth its run.
+
+pub mod bus;
+pub mod outbox;
+pub mod tweets;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use super::Outage;
+
+/// Lists the ways in which an adapter can be wrong.
+macro_rules! faults {
+    ($($(#[$doc:meta])+ $name:ident,)+) => {
+        /// One way to be wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Fault { $($(#[$doc])+ $name,)+ }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+        }
+    };
+}
+use faults;
+
+/// A store that can be down while its adapter says that all is well.
+#[derive(Clone, Debug, Default)]
+struct Hushed(Arc<AtomicBool>);
+
+impl Hushed {
+    /// Whether it is down.
+    fn is_down(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn outage(&self) -> Outage {
+        let down = self.clone();
+        Outage::new(move |on| down.0.store(on, Ordering::Relaxed))
+    }
+}
+
+/// Picks every `n`th call.
+#[derive(Debug, Default)]
+struct Every(AtomicU64);
+
+impl Every {
+    fn nth(&self, n: u64) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) % n == n - 1
+    }
+}

@@ -94,6 +94,12 @@ impl UserStores {
             db,
         })
     }
+
+    /// Gives back the events that the last owner of the file held when it died; see
+    /// [`Stores::recover`].
+    pub async fn recover(&self) -> Outcome<u64> {
+        SqlOutbox::new(self.db.clone(), USER_OUTBOX).release_all().await
+    }
 }
 
 impl TweetStores {
@@ -108,6 +114,11 @@ impl TweetStores {
             outbox: Arc::new(SqlOutbox::new(db.clone(), TWEET_OUTBOX)),
             db,
         })
+    }
+
+    /// As [`UserStores::recover`].
+    pub async fn recover(&self) -> Outcome<u64> {
+        SqlOutbox::new(self.db.clone(), TWEET_OUTBOX).release_all().await
     }
 }
 
@@ -124,6 +135,12 @@ impl TimelineStores {
             bus: Arc::new(SqlBus::new(db.clone(), rt.clone())),
             db,
         })
+    }
+
+    /// Gives back the messages that the last consumer held when it died; see [`Stores::recover`].
+    /// For the only consumer, and before it receives.
+    pub async fn recover(&self, rt: &Rt) -> Outcome<u64> {
+        SqlBus::new(self.db.clone(), rt.clone()).give_back_all().await
     }
 }
 
@@ -144,12 +161,9 @@ impl Stores {
     /// it at the start if no other process works on the folder; otherwise they come back when their
     /// time runs out. Gives their number.
     pub async fn recover(&self, rt: &Rt) -> Outcome<u64> {
-        let user = SqlOutbox::new(self.user.db.clone(), USER_OUTBOX);
-        let tweet = SqlOutbox::new(self.tweet.db.clone(), TWEET_OUTBOX);
-        let bus = SqlBus::new(self.timeline.db.clone(), rt.clone());
         let mut all = 0;
         for given in
-            [user.release_all().await, tweet.release_all().await, bus.give_back_all().await]
+            [self.user.recover().await, self.tweet.recover().await, self.timeline.recover(rt).await]
         {
             match given {
                 Outcome::Done(rows) => all += rows,

@@ -13,7 +13,8 @@ pub struct Auth {
     /// Life of an access token, in seconds: also how long a revoked one lives at most if the user
     /// role cannot be reached. Default 300.
     pub access_ttl_s: u64,
-    /// Life of a session without use, in seconds. Default 2,592,000 (30 days).
+    /// Life of a session from its log-in, in seconds; refreshing does not extend it. Default 2,592,000
+    /// (30 days).
     pub session_ttl_s: u64,
     /// How often every role asks for revoked sessions, in milliseconds. A revoked token is refused
     /// everywhere after twice this time at most. Default 1,000.

@@ -14,15 +14,19 @@ impl TraceContext {
     /// A new trace out of 24 random bytes.
     #[must_use]
     pub fn new(random: [u8; 24]) -> Self {
-        let hex = |bytes: &[u8]| {
-            bytes.iter().fold(String::with_capacity(32), |mut hex, byte| {
-                for nibble in [byte >> 4, byte & 15] {
-                    hex.push(char::from_digit(u32::from(nibble), 16).unwrap_or_default());
-                }
-                hex
-            })
-        };
-        Self(format!("00-{}-{}-01", hex(&random[..16]), hex(&random[16..])))
+        const HEX: [char; 16] =
+            ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+        // Every request without a trace makes one: one allocation, no formatting.
+        let mut text = String::with_capacity(55);
+        text.push_str("00-");
+        for (at, byte) in random.into_iter().enumerate() {
+            if at == 16 {
+                text.push('-');
+            }
+            text.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+        text.push_str("-01");
+        Self(text)
     }
 
     /// Reads a `traceparent` header; `None` if it is malformed or of another version.

@@ -4,26 +4,24 @@
 //! accounts, the pairs with their versions, right counts, and both copies in `timeline.db`. No event
 //! is written. It may run again, and beside ordinary traffic, which waits for each batch.
 
-use std::collections::BTreeMap;
-
 use rusqlite::Connection;
 
 use super::{
-    graph::{self, Count},
+    graph,
     sqlite::{Db, Fault},
     timeline_store::write_pairs,
     users::add_user,
 };
 use crate::{
-    domain::{Change, Pair, PairChange, UserId},
+    domain::{Change, Pair, PairChange, PairState, UserId},
     ports::{Account, CreateUser, Kind, NewUser, Outcome, PasswordHash, StoreError},
 };
 
 const STORE: &str = "bulk";
 /// Accounts of one transaction.
 const USERS_BATCH: usize = 50_000;
-/// Pairs of one transaction: large enough for neighbours to share pages, and about 100 MB of log.
-const PAIRS_BATCH: usize = 500_000;
+/// Pairs of one transaction: large enough for neighbours to share pages, and some 150 MB of log.
+const PAIRS_BATCH: usize = 1_000_000;
 
 /// Loads users and edges; see the module text.
 #[derive(Clone, Debug)]
@@ -106,32 +104,47 @@ impl Seeder {
 /// Applies follows, sorted by pair. Gives the number of new edges, and all pairs as they are now:
 /// those that did not change too, as an earlier run may have ended before it wrote the copies.
 fn follow(conn: &Connection, wanted: &[(Pair, UserId)]) -> Result<(u64, Vec<PairChange>), Fault> {
-    let mut counts: BTreeMap<(UserId, Count), i64> = BTreeMap::new();
+    let mut moves = Vec::with_capacity(wanted.len() * 2);
     let mut pairs = Vec::with_capacity(wanted.len());
     let mut fresh = 0;
     for same_pair in wanted.chunk_by(|a, b| a.0 == b.0) {
         let pair = same_pair[0].0;
-        let before = graph::pair_now(conn, pair)?;
-        let mut now = before;
-        for &(_, follower) in same_pair {
-            if let Ok(state) = now.state.apply(pair, follower, Change::Follow)
-                && state != now.state
-            {
-                now = PairChange { pair, version: now.version + 1, state };
-                fresh += 1;
+        let never = PairChange { pair, version: 0, state: PairState::default() };
+        let mut before = never;
+        let mut now = follow_from(before, same_pair);
+        // Most pairs are new: one statement finds out and writes.
+        if !graph::put_new_pair(conn, &now)? {
+            before = graph::pair_now(conn, pair)?;
+            now = follow_from(before, same_pair);
+            if now != before {
+                graph::put_pair(conn, &now)?;
             }
         }
-        if now != before {
-            graph::put_pair(conn, &now)?;
-            for (user, count, _, by) in graph::count_moves(pair, before.state, now.state) {
-                *counts.entry((user, count)).or_default() += by;
-            }
-        }
+        fresh += now.version - before.version;
+        moves.extend(
+            graph::count_moves(pair, before.state, now.state)
+                .map(|(user, count, _, by)| (user, count, by)),
+        );
         pairs.push(now);
     }
-    for ((user, count), by) in counts {
+    moves.sort_unstable();
+    for same_count in moves.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+        let (user, count, _) = same_count[0];
+        let by = same_count.iter().map(|each| each.2).sum();
         // Any shard will do; the sum is what counts.
         graph::add_count(conn, user, count, user, by)?;
     }
     Ok((fresh, pairs))
+}
+
+/// The pair after the follows that it allows, each a version of its own.
+fn follow_from(mut now: PairChange, same_pair: &[(Pair, UserId)]) -> PairChange {
+    for &(pair, follower) in same_pair {
+        if let Ok(state) = now.state.apply(pair, follower, Change::Follow)
+            && state != now.state
+        {
+            now = PairChange { pair, version: now.version + 1, state };
+        }
+    }
+    now
 }

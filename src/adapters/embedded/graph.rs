@@ -88,13 +88,28 @@ pub(super) fn pair_now(conn: &Connection, pair: Pair) -> Result<PairChange, Faul
     Ok(found.unwrap_or(PairChange { pair, version: 0, state: PairState::default() }))
 }
 
-pub(super) fn put_pair(conn: &Connection, change: &PairChange) -> Result<(), Fault> {
-    let sql = "
-        insert into edges (
-            low, high, version,
-            low_follows, low_blocks, low_mutes, high_follows, high_blocks, high_mutes
-        ) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-        on conflict (low, high) do update set
+macro_rules! insert_pair {
+    ($or:literal) => {
+        concat!(
+            "insert into edges (
+                low, high, version,
+                low_follows, low_blocks, low_mutes, high_follows, high_blocks, high_mutes
+            ) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+            on conflict (low, high) ",
+            $or
+        )
+    };
+}
+
+/// Writes a pair that nothing happened to so far; `false` if something did.
+pub(super) fn put_new_pair(conn: &Connection, change: &PairChange) -> Result<bool, Fault> {
+    put(conn, insert_pair!("do nothing"), change)
+}
+
+/// Writes a pair whose version is above the stored one.
+pub(super) fn put_pair(conn: &Connection, change: &PairChange) -> Result<bool, Fault> {
+    let sql = insert_pair!(
+        "do update set
             version = excluded.version,
             low_follows = excluded.low_follows,
             low_blocks = excluded.low_blocks,
@@ -102,7 +117,12 @@ pub(super) fn put_pair(conn: &Connection, change: &PairChange) -> Result<(), Fau
             high_follows = excluded.high_follows,
             high_blocks = excluded.high_blocks,
             high_mutes = excluded.high_mutes
-        where excluded.version > edges.version";
+        where excluded.version > edges.version"
+    );
+    put(conn, sql, change)
+}
+
+fn put(conn: &Connection, sql: &str, change: &PairChange) -> Result<bool, Fault> {
     let PairChange { pair, version, state: PairState { low, high } } = change;
     let (key_low, key_high, version) = (key(pair.low.0), key(pair.high.0), key(*version));
     #[rustfmt::skip]
@@ -110,8 +130,7 @@ pub(super) fn put_pair(conn: &Connection, change: &PairChange) -> Result<(), Fau
         key_low, key_high, version,
         low.follows, low.blocks, low.mutes, high.follows, high.blocks, high.mutes,
     ];
-    conn.run(sql, row)?;
-    Ok(())
+    Ok(conn.run(sql, row)? == 1)
 }
 
 /// Adds `by` to one of the shards of a count; `other` chooses which.

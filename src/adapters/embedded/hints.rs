@@ -141,8 +141,12 @@ mod tests {
             assert_eq!(stream.next().await, Some(projected(0)));
             assert_eq!(stream.next().await, Some(Hint::Home(ADA)));
         }
-        let quiet = tokio::time::timeout(Duration::from_millis(20), other.next()).await;
-        assert!(quiet.is_err());
+        hints.notify(&[Hint::Home(UserId(2)), Hint::Home(UserId(3))]).await;
+        assert_eq!(other.next().await, Some(Hint::Home(UserId(2))));
+        for stream in [&mut first, &mut other] {
+            let quiet = tokio::time::timeout(Duration::from_millis(20), stream.next()).await;
+            assert!(quiet.is_err());
+        }
     }
 
     #[tokio::test]
@@ -185,6 +189,7 @@ mod tests {
         let waiting = tokio::spawn(async move { stream.next().await });
         tokio::task::yield_now().await;
         drop(hints);
-        assert_eq!(waiting.await.unwrap(), None);
+        let ended = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+        assert_eq!(ended.expect("it must not wait for ever").unwrap(), None);
     }
 }

@@ -95,8 +95,9 @@ impl UserStores {
         })
     }
 
-    /// Gives back the events that the last owner of the file held when it died; see
-    /// [`Stores::recover`].
+    /// Gives back the events that the last process had claimed when it died. Call it at the start if
+    /// no other process works on the file; otherwise they come back when their lease ends. Gives
+    /// their number.
     pub async fn recover(&self) -> Outcome<u64> {
         SqlOutbox::new(self.db.clone(), USER_OUTBOX).release_all().await
     }
@@ -116,7 +117,7 @@ impl TweetStores {
         })
     }
 
-    /// As [`UserStores::recover`].
+    /// Gives back claimed events; as [`UserStores::recover`].
     pub async fn recover(&self) -> Outcome<u64> {
         SqlOutbox::new(self.db.clone(), TWEET_OUTBOX).release_all().await
     }
@@ -137,8 +138,7 @@ impl TimelineStores {
         })
     }
 
-    /// Gives back the messages that the last consumer held when it died; see [`Stores::recover`].
-    /// For the only consumer, and before it receives.
+    /// Gives back messages in flight; as [`UserStores::recover`].
     pub async fn recover(&self, rt: &Rt) -> Outcome<u64> {
         SqlBus::new(self.db.clone(), rt.clone()).give_back_all().await
     }
@@ -157,9 +157,7 @@ impl Stores {
         })
     }
 
-    /// Gives back what the last process held when it died: claimed events, messages in flight. Call
-    /// it at the start if no other process works on the folder; otherwise they come back when their
-    /// time runs out. Gives their number.
+    /// Gives back what the last process held in all files when it died. Gives its amount.
     pub async fn recover(&self, rt: &Rt) -> Outcome<u64> {
         let mut all = 0;
         for given in

@@ -142,7 +142,11 @@ pub(super) fn write_pairs(conn: &Connection, changes: &[PairChange]) -> Result<(
         let version = key(changes[at].version);
         let values = params![user_key, other_key, version, row.follows, row.blocked, row.mutes];
         if relations.execute(values)? == 1 {
-            edges.push((other_key, bucket_of(user), user_key, row.follows));
+            // Who never followed has no row, so that a fan-out reads followers only; before the
+            // first version nobody did.
+            if row.follows || version > 1 {
+                edges.push((other_key, bucket_of(user), user_key, row.follows));
+            }
         }
     }
     edges.sort_by_key(|&(followee, bucket, follower, _)| (followee, bucket, follower));
@@ -150,7 +154,6 @@ pub(super) fn write_pairs(conn: &Connection, changes: &[PairChange]) -> Result<(
         "insert into followers (followee_id, bucket, follower_id, follows) values (?1, ?2, ?3, 1)
          on conflict (followee_id, bucket, follower_id) do update set follows = 1",
     )?;
-    // Who never followed has no row, so that a fan-out reads followers only.
     let mut unfollow = conn.prepare_cached(
         "update followers set follows = 0
          where followee_id = ?1 and bucket = ?2 and follower_id = ?3",

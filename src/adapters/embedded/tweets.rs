@@ -140,7 +140,8 @@ fn above_last(conn: &Connection, body: &Body) -> Result<TweetId, Fault> {
     Ok(last.map_or(body.id, |last| body.id.max(TweetId(from_key(last) + 1))))
 }
 
-fn insert(conn: &Connection, tweet: &NewTweet) -> Result<Created, Fault> {
+/// The statements of [`TweetStore::create`], inside the caller's transaction.
+pub fn insert(conn: &Connection, tweet: &NewTweet) -> Result<Created, Fault> {
     let author = tweet.body.author;
     if let Some(asked) = &tweet.key
         && let Some(created) = earlier(conn, author, asked, tweet.body.created_at_ms)?

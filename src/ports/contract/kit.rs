@@ -17,7 +17,7 @@ pub(super) const SHORT: Duration = Duration::from_millis(50);
 /// Longer than any suite runs.
 pub(super) const LONG: Duration = Duration::from_secs(600);
 /// How long something may take that should happen at once.
-pub(super) const SOON: Duration = Duration::from_secs(5);
+pub(super) const SOON: Duration = Duration::from_secs(3);
 /// Some moment, in milliseconds since the Unix epoch.
 pub(super) const NOW_MS: u64 = 1_800_000_000_000;
 

@@ -11,8 +11,11 @@
 //! a panic and never by hanging.
 
 pub mod bus;
+pub mod graph;
 pub mod outbox;
+pub mod timeline_store;
 pub mod tweets;
+pub mod users;
 pub mod wrong;
 
 mod kit;
@@ -24,6 +27,9 @@ use crate::rt::{BoxFuture, Rt};
 /// The longest that one behaviour may take; far above what any needs, so that only one that hangs
 /// meets it.
 pub const BEHAVIOUR_MAX: Duration = Duration::from_secs(60);
+
+/// What is said of a behaviour that hangs.
+pub const HANGS: &str = "it hangs";
 
 /// How a behaviour ended: shown, or a sentence that says what was found instead.
 pub type Check = Result<(), String>;
@@ -61,7 +67,7 @@ pub async fn failures<C>(
     let mut failures = Vec::new();
     for behaviour in behaviours {
         let ended = rt.timeout(BEHAVIOUR_MAX, (behaviour.check)(fresh())).await;
-        if let Err(why) = ended.unwrap_or_else(|_| Err("it hangs".to_owned())) {
+        if let Err(why) = ended.unwrap_or_else(|_| Err(HANGS.to_owned())) {
             failures.push(Failure { behaviour: behaviour.name, why });
         }
     }

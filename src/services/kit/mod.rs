@@ -7,14 +7,20 @@
 pub mod answers;
 pub mod apply;
 pub mod auth;
+#[cfg(test)]
+mod auth_tests;
 pub mod call;
 pub mod calls;
 pub mod extract;
+#[cfg(test)]
+pub(in crate::services) mod fakes;
 mod guard;
 pub mod limits;
 pub mod relay;
 pub mod replay;
 pub mod routes;
+#[cfg(test)]
+mod tests;
 pub mod token;
 
 pub use answers::{Code, Fault};

@@ -37,7 +37,7 @@ const GAUGES_EVERY: Duration = Duration::from_secs(1);
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// There was nothing to send.
+    /// There was nothing to send, or nothing but rows that keep failing.
     Idle,
     /// Rows were sent.
     Sent {
@@ -141,7 +141,9 @@ impl Relay {
         let Common { rt, config, .. } = &self.common;
         self.give_back_due().await;
         let limit = config.relay.batch_max as usize;
-        if self.failing.lock().len() >= limit {
+        // What is put off is kept in memory: no more of it than one claim.
+        let put_off = self.failing.lock().values().filter(|row| row.due.is_some()).count();
+        if put_off >= limit {
             return Step::Trouble;
         }
         let claimed = self.outbox.claim(limit, rt.wall_ms(), config.relay.lease()).await;
@@ -157,10 +159,12 @@ impl Relay {
             return Step::Idle;
         }
         let more = rows.len() == limit;
-        let sent = self.publish(self.pack(rows)).await;
+        let (messages, any_new) = self.pack(rows);
+        let sent = self.publish(messages).await;
         rt.point(points::RELAY).await;
         if sent.is_empty() {
-            return Step::Trouble;
+            // Rows that fail alone have pauses of their own, and are no sign of a broken bus.
+            return if any_new { Step::Trouble } else { Step::Idle };
         }
         match self.outbox.mark_sent(&sent, rt.wall_ms()).await {
             Outcome::Done(()) => Step::Sent { rows: sent.len(), more },
@@ -172,8 +176,9 @@ impl Relay {
         }
     }
 
-    /// Packs rows; those that failed before each get a message of their own.
-    fn pack(&self, rows: Vec<OutboxRow>) -> Vec<(Bytes, Vec<u64>)> {
+    /// Packs rows; those that failed before each get a message of their own. Also tells whether any
+    /// did not.
+    fn pack(&self, rows: Vec<OutboxRow>) -> (Vec<(Bytes, Vec<u64>)>, bool) {
         let mut failing = self.failing.lock();
         // What was given back and is not among the rows is another relay's now.
         let mine: std::collections::BTreeSet<u64> = rows.iter().map(|row| row.seq).collect();
@@ -191,7 +196,7 @@ impl Relay {
             let single = pack(&[row.event]);
             messages.extend(single.into_iter().map(|(message, _)| (message, vec![row.seq])));
         }
-        messages
+        (messages, !events.is_empty())
     }
 
     /// Publishes messages; gives the rows of those that were certainly sent.

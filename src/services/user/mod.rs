@@ -40,7 +40,7 @@ pub fn build(common: Common, deps: Deps) -> Service {
     let relay = Relay::new(kit.common.clone(), deps.outbox, deps.bus, Topic::GraphEvents);
     let accounts = accounts::Accounts::new(&kit, Arc::clone(&deps.users), Arc::clone(&keys));
     let graph = graph::Graph::new(&kit, deps.graph, Arc::clone(&relay));
-    let state = Arc::new(routes::Users { users: deps.users, accounts, graph, kit: kit.clone() });
+    let state = Arc::new(routes::Users { store: deps.users, accounts, graph, kit: kit.clone() });
     let public = routes::public(&kit, &state, &keys);
     let internal = routes::internal(&kit, &state, &relay);
     let first = {

@@ -64,9 +64,10 @@ impl Passwords {
     ) -> Result<bool, Fault> {
         let argon2 = self.argon2.clone();
         let salt = self.salt();
-        self.run(move || match hash {
-            Some(hash) => argon2.verify_password(password.as_bytes(), hash.0.as_str()).is_ok(),
-            None => {
+        self.run(move || {
+            if let Some(hash) = hash {
+                argon2.verify_password(password.as_bytes(), hash.0.as_str()).is_ok()
+            } else {
                 drop(argon2.hash_password_with_salt(password.as_bytes(), &salt));
                 false
             }

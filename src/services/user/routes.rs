@@ -31,7 +31,7 @@ use crate::{
 
 /// What handlers share.
 pub(super) struct Users {
-    pub(super) users: Arc<dyn UserStore>,
+    pub(super) store: Arc<dyn UserStore>,
     pub(super) accounts: Accounts,
     pub(super) graph: Graph,
     pub(super) kit: Kit,
@@ -77,7 +77,7 @@ impl Users {
     async fn find(&self, handle: &str) -> Result<Account, Fault> {
         let missing = || Fault::from(Code::NotFound).detail("there is no such user");
         let handle = Handle::parse(handle).map_err(|_| missing())?;
-        self.users.by_handle(&handle).await?.ok_or_else(missing)
+        self.store.by_handle(&handle).await?.ok_or_else(missing)
     }
 
     async fn change(
@@ -201,6 +201,6 @@ struct Since {
 async fn revocations(State(users): Shared, Query(query): Query<Since>) -> Answer {
     // Before the read, so that nothing falls between this answer and the next.
     let until_ms = users.kit.common.rt.wall_ms();
-    let sessions = users.users.revoked_since(query.since).await?;
+    let sessions = users.store.revoked_since(query.since).await?;
     Ok(json(StatusCode::OK, &Revocations { sessions, until_ms }))
 }

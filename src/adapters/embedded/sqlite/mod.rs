@@ -53,7 +53,7 @@ impl Default for Options {
     }
 }
 
-/// An open file; cheap to clone. Its threads end after [`Db::close`], or when the last clone is gone.
+/// An open file; cheap to clone. [`Db::close`] ends its threads, as does the drop of the last clone.
 #[derive(Clone)]
 pub struct Db(Arc<Inner>);
 
@@ -73,14 +73,22 @@ impl std::fmt::Debug for Db {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.stop();
+        self.close();
     }
 }
 
 impl Inner {
-    fn stop(&self) {
+    fn close(&self) {
         self.writes.close();
         self.reads.close();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        // A job may hold the last clone; its thread cannot wait for itself.
+        let others = threads.into_iter().filter(|t| t.thread().id() != thread::current().id());
+        for thread in others {
+            if thread.join().is_err() {
+                tracing::error!(path = %self.path.display(), "a thread of the engine panicked");
+            }
+        }
     }
 }
 
@@ -175,13 +183,7 @@ impl Db {
     /// Refuses new work, ends what waits, folds the log into the file and joins the threads.
     /// Blocks; call it away from the async threads. Repeating it does nothing.
     pub fn close(&self) {
-        self.0.stop();
-        let threads = std::mem::take(&mut *self.0.threads.lock());
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!(path = %self.0.path.display(), "a thread of the engine panicked");
-            }
-        }
+        self.0.close();
     }
 }
 

@@ -186,21 +186,33 @@ fn wal(conn: &Connection) -> rusqlite::Result<()> {
     }
 }
 
+/// Application, version and number of tables of a file; all 0 if it is empty.
+fn identity(conn: &Connection) -> rusqlite::Result<(i32, i32, i32)> {
+    let number = |sql: &str| conn.query_row(sql, [], |row| row.get(0));
+    Ok((
+        number("pragma application_id")?,
+        number("pragma user_version")?,
+        number("select count(*) from sqlite_schema")?,
+    ))
+}
+
 fn create(path: &Path, conn: &mut Connection, schema: &Schema) -> Result<(), OpenError> {
     let fail = |error: rusqlite::Error| OpenError::of(path, &error);
-    // Under the write lock: of two processes that find an empty file, one makes the tables.
-    let work = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
-    let number = |pragma: &str| work.query_row(pragma, [], |row| row.get::<_, i32>(0));
-    let id = number("pragma application_id").map_err(fail)?;
-    let version = number("pragma user_version").map_err(fail)?;
-    let tables = number("select count(*) from sqlite_schema").map_err(fail)?;
-    if (id, version, tables) == (0, 0, 0) {
-        work.execute_batch(schema.tables).map_err(fail)?;
-        work.pragma_update(None, "application_id", schema.application_id).map_err(fail)?;
-        work.pragma_update(None, "user_version", schema.version).map_err(fail)?;
-        return work.commit().map_err(fail);
+    let mut found = identity(conn).map_err(fail)?;
+    if found == (0, 0, 0) {
+        // Of two processes that find an empty file, the one that gets the lock makes the tables.
+        let behavior = TransactionBehavior::Immediate;
+        let work = conn.transaction_with_behavior(behavior).map_err(fail)?;
+        if identity(&work).map_err(fail)? == found {
+            work.execute_batch(schema.tables).map_err(fail)?;
+            work.pragma_update(None, "application_id", schema.application_id).map_err(fail)?;
+            work.pragma_update(None, "user_version", schema.version).map_err(fail)?;
+        }
+        work.commit().map_err(fail)?;
+        found = identity(conn).map_err(fail)?;
     }
-    if id != schema.application_id {
+    let (application, version, _) = found;
+    if application != schema.application_id {
         return Err(OpenError::Foreign { path: path.to_owned(), expected: schema.name });
     }
     if version != schema.version {

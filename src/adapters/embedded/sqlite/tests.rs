@@ -35,8 +35,9 @@ async fn hold(db: &Db) -> mpsc::Sender<()> {
     let db = db.clone();
     tokio::spawn(async move {
         let wait = move |_: &Connection| {
-            drop(begun.send(()));
-            drop(released.recv());
+            begun.send(()).unwrap();
+            // Ends with an error when the sender is dropped.
+            let _ = released.recv();
             Ok(())
         };
         assert!(db.write("test", wait).await.is_done());
@@ -155,6 +156,51 @@ async fn a_transaction_that_the_engine_undoes_fails_all_its_jobs() {
     assert_eq!(ids(&db).await, [8]);
 }
 
+#[tokio::test]
+async fn a_full_disk_fails_what_was_not_written_and_passes_when_there_is_room() {
+    let dir = TempDir::new().unwrap();
+    let db = open(&dir);
+    let limit = async |pages: u32| {
+        let set = move |conn: &Connection| {
+            let sql = format!("pragma max_page_count = {pages}");
+            Ok(conn.query_row(&sql, [], |_| Ok(()))?)
+        };
+        assert!(db.write("test", set).await.is_done());
+    };
+    limit(10).await;
+    let release = hold(&db).await;
+    let tasks = submit(&db, 3).await;
+    let large = |conn: &Connection| {
+        conn.run("insert into facts (id, text) values (77, ?1)", ["x".repeat(100_000)])
+    };
+    let (full, ()) = tokio::join!(db.write("test", large), async { drop(release) });
+    assert!(matches!(full, Outcome::Failed(ref e) if e.kind == Kind::Full), "{full:?}");
+    let mut answered = Vec::new();
+    for task in tasks {
+        answered.extend(task.await.unwrap().done());
+    }
+    assert_eq!(ids(&db).await, answered, "what is there is what was answered with done");
+    limit(1_000).await;
+    assert!(db.write("test", large).await.is_done());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn processes_that_make_a_file_at_once_agree_on_it() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("test.db");
+    let opens: Vec<_> = (0..4)
+        .map(|_| {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || Db::open(&path, &SCHEMA, Options::default()))
+        })
+        .collect();
+    for (id, open) in (0..).zip(opens) {
+        let db = open.await.unwrap().unwrap();
+        assert!(db.write("test", move |conn| add(conn, id)).await.is_done());
+    }
+    assert_eq!(ids(&open(&dir)).await, [0, 1, 2, 3]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_openings_of_one_file_write_side_by_side() {
     let dir = TempDir::new().unwrap();
@@ -172,6 +218,18 @@ async fn two_openings_of_one_file_write_side_by_side() {
     }
     assert_eq!(ids(&one).await, ids(&two).await);
     assert_eq!(ids(&one).await.len(), 400);
+}
+
+#[tokio::test]
+async fn every_commit_is_synced() {
+    let dir = TempDir::new().unwrap();
+    let settings = |conn: &Connection| {
+        let level = conn.query_row("pragma synchronous", [], |row| row.get::<_, i64>(0))?;
+        let mode = conn.query_row("pragma journal_mode", [], |row| row.get::<_, String>(0))?;
+        Ok((level, mode))
+    };
+    let full = (2, "wal".to_owned());
+    assert_eq!(open(&dir).write("test", settings).await, Outcome::Done(full));
 }
 
 #[tokio::test]

@@ -198,17 +198,11 @@ impl Writer {
         }
     }
 
-    /// Runs one job. An error means that the whole transaction is lost.
+    /// Runs one job. An error means that the whole transaction is lost: a full disk or an I/O error
+    /// undoes it behind the job's back, and its savepoint is no longer there.
     fn savepoint(&self, job: &mut dyn Job) -> rusqlite::Result<()> {
         self.step("savepoint job")?;
         let kept = job.run(&self.conn);
-        if self.conn.is_autocommit() {
-            // A full disk or an I/O error undoes the transaction behind the job's back.
-            return Err(rusqlite::Error::SqliteFailure(
-                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT),
-                Some("the engine undid the transaction".into()),
-            ));
-        }
         if !kept {
             self.step("rollback to job")?;
         }

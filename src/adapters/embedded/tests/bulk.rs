@@ -4,8 +4,8 @@ use crate::{
     ports::{Counts, EdgeChange, Outcome, PasswordHash},
 };
 
-fn edge(follower: u64, followee: u64) -> (UserId, UserId) {
-    (UserId(follower), UserId(followee))
+fn edge(follower: u64, author: u64) -> (UserId, UserId) {
+    (UserId(follower), UserId(author))
 }
 
 #[tokio::test]

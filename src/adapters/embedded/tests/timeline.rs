@@ -12,15 +12,15 @@ use crate::{
 
 const ALL: (u16, u16) = (0, BUCKETS);
 
-/// The pair in which `follower` follows `followee`, or does not any more.
-fn pair(follower: u64, followee: u64, version: u64, follows: bool) -> PairChange {
-    let pair = Pair::new(UserId(follower), UserId(followee)).unwrap();
+/// The pair in which `follower` follows `author`, or does not any more.
+fn pair(follower: u64, author: u64, version: u64, follows: bool) -> PairChange {
+    let pair = Pair::new(UserId(follower), UserId(author)).unwrap();
     let side = Side { follows, ..Side::default() };
     let mut state = PairState::default();
     if pair.low == UserId(follower) {
-        state.low = side
+        state.low = side;
     } else {
-        state.high = side
+        state.high = side;
     }
     PairChange { pair, version, state }
 }
@@ -129,6 +129,8 @@ async fn followers_come_in_order_of_buckets_then_ids_and_pages_join_without_gap(
     assert!(store.put_pairs(&facts).await.is_done());
     let gone: Vec<_> = ids.iter().step_by(3).map(|&id| pair(id, author, 2, false)).collect();
     assert!(store.put_pairs(&gone).await.is_done());
+    let whole = store.followers(UserId(author), ALL, None, ids.len()).await.unwrap();
+    assert_eq!((whole.followers.len(), whole.next), (2_000, None), "it ends where the rows end");
     for buckets in [ALL, (100, 101), (3, 700), (5, 5)] {
         let mut expected: Vec<_> = (ids.iter().enumerate())
             .filter(|(at, _)| at % 3 != 0)

@@ -17,41 +17,41 @@ use crate::{
 
 faults! {
     /// One message in five is not sent.
-    DropsOneInFive,
+    DropsOneInFive: [every_published_message_is_received],
     /// Each message is sent twice.
-    Doubles,
+    Doubles: [a_healthy_bus_rarely_doubles],
     /// Some message comes when there is none.
-    InventsMessages,
+    InventsMessages: [an_empty_queue_gives_nothing],
     /// One outcome is given for all entries.
-    GivesOneOutcome,
+    GivesOneOutcome: [every_entry_has_its_outcome],
     /// Too large a batch is cut, and all of it is done.
-    CutsLargeBatches,
+    CutsLargeBatches: [an_outcome_is_true_also_in_too_large_a_batch],
     /// What is meant for one lane goes to the other.
-    MixesLanes,
+    MixesLanes: [topics_and_queues_reach_their_own_lane],
     /// As many are received as there are.
-    IgnoresTheMost,
+    IgnoresTheMost: [no_more_than_asked_for_is_received],
     /// A received message stays visible.
-    IgnoresVisibility,
+    IgnoresVisibility: [a_received_message_is_invisible, receivers_do_not_share_a_message],
     /// A message is acknowledged when it is received.
-    AcknowledgesOnReceive,
+    AcknowledgesOnReceive: [a_message_that_was_not_acknowledged_comes_again],
     /// Acknowledging does nothing.
-    ForgetsAcknowledgements,
+    ForgetsAcknowledgements: [an_acknowledged_message_never_comes_again],
     /// Acknowledging one removes all that is in flight.
-    AcknowledgesAll,
+    AcknowledgesAll: [only_the_acknowledged_entries_are_removed],
     /// Any receipt of a message removes it.
-    TakesStaleReceipts,
+    TakesStaleReceipts: [a_stale_receipt_removes_nothing],
     /// Extending does nothing.
-    ForgetsExtensions,
+    ForgetsExtensions: [extending_keeps_a_message_invisible, extending_by_nothing_gives_a_message_back],
     /// A receiver looks once, at the end of its wait.
-    SleepsThroughArrivals,
+    SleepsThroughArrivals: [a_waiting_receiver_is_woken],
     /// Parked messages go on being received.
-    NeverParks,
+    NeverParks: [a_message_is_parked_after_too_many_receives],
     /// Redriving does nothing.
-    ForgetsToRedrive,
+    ForgetsToRedrive: [parked_messages_wait_until_they_are_redriven],
     /// What is in flight is not counted.
-    CountsNoFlight,
+    CountsNoFlight: [the_state_tells_what_waits_and_what_is_in_flight],
     /// An outage is not told.
-    SwallowsErrors,
+    SwallowsErrors: [an_outage_is_an_error],
 }
 
 struct Wrong {
@@ -149,12 +149,13 @@ impl Bus for Wrong {
                 self.rt.sleep(wait).await;
                 wait = Duration::ZERO;
             }
-            Fault::NeverParks => {
-                drop(self.inner.redrive(queue, BATCH_MAX).await);
-            }
             _ => {}
         }
         let mut found = self.inner.receive(queue, max, wait, visibility).await?;
+        if self.fault == Fault::NeverParks && found.is_empty() {
+            drop(self.inner.redrive(queue, BATCH_MAX).await);
+            found = self.inner.receive(queue, max, wait, visibility).await?;
+        }
         self.remember(&found);
         if self.fault == Fault::AcknowledgesOnReceive {
             let receipts: Vec<Receipt> = found.iter().map(|d| d.receipt.clone()).collect();

@@ -4,8 +4,11 @@
 //! does not reject each of them is not worth its run.
 
 pub mod bus;
+pub mod graph;
 pub mod outbox;
+pub mod timeline_store;
 pub mod tweets;
+pub mod users;
 
 use std::sync::{
     Arc,
@@ -14,16 +17,17 @@ use std::sync::{
 
 use super::Outage;
 
-/// Lists the ways in which an adapter can be wrong.
+/// Lists the ways in which an adapter can be wrong, each with the behaviours that reject it.
 macro_rules! faults {
-    ($($(#[$doc:meta])+ $name:ident,)+) => {
+    ($($(#[$doc:meta])+ $name:ident: [$($behaviour:ident),+],)+) => {
         /// One way to be wrong.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Fault { $($(#[$doc])+ $name,)+ }
 
         impl Fault {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$name,)+];
+            /// All of them, each with the names of the behaviours that have to reject it.
+            pub const ALL: &[(Self, &[&str])] =
+                &[$((Self::$name, &[$(stringify!($behaviour)),+]),)+];
         }
     };
 }

@@ -12,39 +12,39 @@ use crate::ports::{
 
 faults! {
     /// One row in five is lost.
-    DropsOneInFive,
+    DropsOneInFive: [rows_are_claimed_oldest_first_and_whole],
     /// Rows come newest first.
-    Reorders,
+    Reorders: [rows_are_claimed_oldest_first_and_whole],
     /// A row comes twice.
-    Doubles,
+    Doubles: [rows_are_claimed_oldest_first_and_whole],
     /// Some row comes when there is none.
-    InventsRows,
+    InventsRows: [an_empty_outbox_gives_nothing],
     /// As many are claimed as there are.
-    IgnoresTheLimit,
+    IgnoresTheLimit: [no_more_than_asked_for_is_claimed],
     /// Claimed rows may be claimed by others.
-    IgnoresTheLease,
+    IgnoresTheLease: [a_claimed_row_is_held_until_its_lease_ends, claimers_do_not_share_a_row],
     /// A lease lasts for ever.
-    LeasesForEver,
+    LeasesForEver: [a_row_that_was_not_marked_is_claimed_after_its_lease],
     /// Marking does nothing.
-    ForgetsMarks,
+    ForgetsMarks: [a_sent_row_is_not_claimed_again, a_row_is_marked_also_after_its_lease],
     /// Marking one row marks all.
-    MarksAll,
+    MarksAll: [only_the_named_rows_are_marked],
     /// Releasing does nothing.
-    ForgetsReleases,
+    ForgetsReleases: [a_released_row_is_claimed_at_once],
     /// Releasing makes sent rows unsent.
-    ReleaseUnsends,
+    ReleaseUnsends: [releasing_does_not_unsend],
     /// Replays everything.
-    ReplaysAll,
+    ReplaysAll: [replay_brings_back_what_was_committed_since],
     /// Replay leaves out the instant it was asked for.
-    ReplaysTooLittle,
+    ReplaysTooLittle: [replay_brings_back_what_was_committed_since],
     /// Prunes what was not sent.
-    PrunesUnsent,
+    PrunesUnsent: [pruning_removes_only_what_was_sent_before],
     /// Prunes what was sent at the very instant.
-    PrunesTooMuch,
+    PrunesTooMuch: [pruning_removes_only_what_was_sent_before],
     /// What is claimed is taken for sent.
-    CountsClaimedAsSent,
+    CountsClaimedAsSent: [the_state_tells_what_waits],
     /// An outage is not told.
-    SwallowsErrors,
+    SwallowsErrors: [an_outage_is_an_error],
 }
 
 struct Wrong {

@@ -17,47 +17,47 @@ use crate::{
 
 faults! {
     /// One tweet in three is acknowledged and not written.
-    DropsOneInThree,
+    DropsOneInThree: [posts_at_once_have_ids_in_the_order_of_their_events],
     /// Tweets are written without their event.
-    LosesEvents,
+    LosesEvents: [a_tweet_is_written_with_its_event],
     /// Each tweet is written twice.
-    Doubles,
+    Doubles: [a_tweet_is_written_with_its_event],
     /// Every author has a tweet from the beginning.
-    InventsTweets,
+    InventsTweets: [there_is_nothing_at_first],
     /// A candidate is not kept although it is good.
-    ShiftsIds,
+    ShiftsIds: [an_id_above_the_authors_last_is_kept],
     /// Answers with the candidate, whatever was written.
-    AnswersTheCandidate,
+    AnswersTheCandidate: [an_id_below_the_authors_last_is_raised, an_id_below_a_deleted_one_is_raised],
     /// A taken id is acknowledged.
-    AcknowledgesTakenIds,
+    AcknowledgesTakenIds: [a_taken_id_writes_nothing],
     /// A key counts as used when its tweet was not written.
-    KeepsKeysOfNothing,
+    KeepsKeysOfNothing: [a_taken_id_does_not_use_up_the_key],
     /// Keys are not looked at.
-    IgnoresKeys,
+    IgnoresKeys: [the_same_key_writes_once, posts_with_the_same_key_at_once_write_once],
     /// What a key was used for is not looked at.
-    IgnoresHashes,
+    IgnoresHashes: [a_key_with_another_body_is_refused],
     /// One author's key is refused to others.
-    SharesKeys,
+    SharesKeys: [a_key_belongs_to_one_author],
     /// Keys are forgotten within the hour.
-    ForgetsKeys,
+    ForgetsKeys: [a_key_is_kept_for_a_day],
     /// Keys are kept for ever.
-    KeepsKeys,
+    KeepsKeys: [a_key_is_kept_for_a_day],
     /// A key is forgotten when its tweet is deleted.
-    ForgetsKeysOfDeleted,
+    ForgetsKeysOfDeleted: [a_key_outlives_its_tweet],
     /// Deleting does nothing.
-    ForgetsDeletions,
+    ForgetsDeletions: [a_deleted_tweet_is_gone_with_its_event],
     /// Every deletion is the first.
-    DeletesAfresh,
+    DeletesAfresh: [a_deleted_tweet_is_gone_with_its_event],
     /// Everybody may delete everything.
-    DeletesForAnybody,
+    DeletesForAnybody: [nobody_deletes_anothers_tweet],
     /// Lists are oldest first.
-    Reorders,
+    Reorders: [a_window_shows_its_part],
     /// The bounds of a window are inside.
-    IncludesBounds,
+    IncludesBounds: [a_window_shows_its_part],
     /// After an id come the newest, not the nearest.
-    SkipsTheNearest,
+    SkipsTheNearest: [a_window_shows_its_part],
     /// An outage is not told.
-    SwallowsErrors,
+    SwallowsErrors: [an_outage_is_an_error],
 }
 
 #[derive(Default)]

@@ -1,0 +1,104 @@
+//! The ports' contract suites, on the fakes while nothing is broken.
+
+use std::sync::Arc;
+
+use super::{paused, world};
+use crate::{
+    ports::{
+        GraphStore, TweetStore,
+        contract::{self, Failure, Outage},
+    },
+    rt::{Rt, tokio_rt::TokioRuntime},
+    sim::world::{Act, Knobs, NodePorts, Part, World},
+};
+
+/// Worlds without latency, and with latency and replication lag; both without faults.
+fn worlds() -> [Knobs; 2] {
+    [Knobs::calm(), Knobs { latency_ms: 2, lag_ms: 3, ..Knobs::calm() }]
+}
+
+fn fresh(knobs: &Knobs) -> (World, NodePorts, Rt) {
+    let (world, ports, rt) = world(1, knobs.clone());
+    world.set_faults(false);
+    (world, ports, rt)
+}
+
+fn outage(world: &World, what: Part) -> Outage {
+    let world = world.clone();
+    Outage::new(move |on| world.act(Act::Down { what, on }))
+}
+
+fn hold<C>(behaviours: &[contract::Behaviour<C>], context: impl Fn(World, NodePorts, Rt) -> C) {
+    for knobs in worlds() {
+        let failures: Vec<Failure> = paused(async {
+            let rt = TokioRuntime::handle();
+            let fresh = || {
+                let (world, ports, rt) = fresh(&knobs);
+                context(world, ports, rt)
+            };
+            contract::failures(&rt, behaviours, fresh).await
+        });
+        let told: Vec<String> = failures.iter().map(ToString::to_string).collect();
+        assert!(told.is_empty(), "latency {}: {told:#?}", knobs.latency_ms);
+    }
+}
+
+#[test]
+fn the_bus_holds_its_contract() {
+    hold(contract::bus::BEHAVIOURS, |world, ports, rt| contract::bus::Context {
+        bus: ports.bus,
+        rt,
+        outage: Some(outage(&world, Part::Bus)),
+    });
+}
+
+#[test]
+fn tweets_hold_their_contract() {
+    hold(contract::tweets::BEHAVIOURS, |world, ports, rt| contract::tweets::Context {
+        tweets: ports.tweets,
+        outbox: ports.tweet_outbox,
+        rt,
+        outage: Some(outage(&world, Part::Tweets)),
+    });
+}
+
+#[test]
+fn both_outboxes_hold_their_contract() {
+    hold(contract::outbox::BEHAVIOURS, |world, ports, rt| {
+        let feed: Arc<dyn TweetStore> = ports.tweets;
+        let outage = Some(outage(&world, Part::Tweets));
+        contract::outbox::Context { outbox: ports.tweet_outbox, feed: Arc::new(feed), rt, outage }
+    });
+    hold(contract::outbox::BEHAVIOURS, |world, ports, rt| {
+        let feed: Arc<dyn GraphStore> = ports.graph;
+        let outage = Some(outage(&world, Part::Users));
+        contract::outbox::Context { outbox: ports.user_outbox, feed: Arc::new(feed), rt, outage }
+    });
+}
+
+#[test]
+fn users_hold_their_contract() {
+    hold(contract::users::BEHAVIOURS, |world, ports, rt| contract::users::Context {
+        users: ports.users,
+        rt,
+        outage: Some(outage(&world, Part::Users)),
+    });
+}
+
+#[test]
+fn the_graph_holds_its_contract() {
+    hold(contract::graph::BEHAVIOURS, |world, ports, rt| contract::graph::Context {
+        graph: ports.graph,
+        outbox: ports.user_outbox,
+        rt,
+        outage: Some(outage(&world, Part::Users)),
+    });
+}
+
+#[test]
+fn the_timeline_store_holds_its_contract() {
+    hold(contract::timeline_store::BEHAVIOURS, |world, ports, rt| {
+        let outage = Some(outage(&world, Part::Store));
+        contract::timeline_store::Context { store: ports.store, rt, outage }
+    });
+}

@@ -1,0 +1,209 @@
+//! Which adapters are held to which contract suite, and the suites to their wrong adapters.
+//!
+//! The one list of port x adapter. A new adapter needs a test with one `fresh`.
+
+#![allow(missing_docs)]
+
+use std::{
+    fmt::Debug,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use chirp::{
+    adapters::embedded::{Db, TimelineStores, TweetStores, UserStores, sqlite::Options},
+    ports::contract::{
+        Behaviour, HANGS, Outage, bus, failures, graph, outbox, timeline_store, tweets, users,
+        wrong,
+    },
+    rt::{Rt, tokio_rt::TokioRuntime},
+};
+
+/// An empty data folder for each context.
+struct Folders {
+    root: tempfile::TempDir,
+    made: AtomicU32,
+    rt: Rt,
+}
+
+impl Folders {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        Self { root, made: AtomicU32::new(0), rt: TokioRuntime::handle() }
+    }
+
+    fn next(&self) -> PathBuf {
+        self.root.path().join(self.made.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    fn user(&self) -> UserStores {
+        UserStores::open(&self.next(), &self.rt, Options::default()).unwrap()
+    }
+
+    fn tweet(&self) -> TweetStores {
+        TweetStores::open(&self.next(), Options::default()).unwrap()
+    }
+
+    fn timeline(&self) -> TimelineStores {
+        TimelineStores::open(&self.next(), &self.rt, Options::default()).unwrap()
+    }
+
+    /// Closing the file is its outage.
+    fn closing(db: Db) -> Option<Outage> {
+        Some(Outage::new(move |_| db.close()))
+    }
+}
+
+/// Holds an adapter to a suite.
+async fn hold<C>(rt: &Rt, behaviours: &[Behaviour<C>], fresh: impl Fn() -> C) {
+    let found = failures(rt, behaviours, fresh).await;
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// Holds a suite to its wrong adapters: each is rejected by the behaviours that are there for it,
+/// and every behaviour is there for at least one.
+async fn reject<C, F: Copy + Debug>(
+    rt: &Rt,
+    behaviours: &[Behaviour<C>],
+    faults: &[(F, &[&str])],
+    fresh: impl Fn() -> C,
+    broken: fn(C, F) -> C,
+) {
+    for &(fault, rejecting) in faults {
+        for &name in rejecting {
+            let named = behaviours.iter().position(|behaviour| behaviour.name == name);
+            let at = named.unwrap_or_else(|| panic!("there is no behaviour {name}"));
+            let found = failures(rt, &behaviours[at..=at], || broken(fresh(), fault)).await;
+            println!("{fault:?}: {found:?}");
+            assert!(!found.is_empty(), "{name} accepts {fault:?}");
+            assert_ne!(found[0].why, HANGS, "{name} hangs on {fault:?}");
+        }
+    }
+    let idle: Vec<_> = behaviours
+        .iter()
+        .map(|behaviour| behaviour.name)
+        .filter(|name| !faults.iter().any(|(_, rejecting)| rejecting.contains(name)))
+        .collect();
+    assert!(idle.is_empty(), "behaviours that reject nothing: {idle:?}");
+}
+
+fn sqlite_bus(folders: &Folders) -> bus::Context {
+    let TimelineStores { bus, db, .. } = folders.timeline();
+    bus::Context { bus, rt: folders.rt.clone(), outage: Folders::closing(db) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_bus_in_sqlite_keeps_its_contract() {
+    let folders = Folders::new();
+    hold(&folders.rt, bus::BEHAVIOURS, || sqlite_bus(&folders)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_buses_are_rejected() {
+    use wrong::bus::{Fault, broken};
+    let folders = Folders::new();
+    reject(&folders.rt, bus::BEHAVIOURS, Fault::ALL, || sqlite_bus(&folders), broken).await;
+}
+
+fn sqlite_tweet_outbox(folders: &Folders) -> outbox::Context {
+    let TweetStores { tweets, outbox, db } = folders.tweet();
+    let feed = Arc::new(tweets);
+    outbox::Context { outbox, feed, rt: folders.rt.clone(), outage: Folders::closing(db) }
+}
+
+fn sqlite_graph_outbox(folders: &Folders) -> outbox::Context {
+    let UserStores { graph, outbox, db, .. } = folders.user();
+    let feed = Arc::new(graph);
+    outbox::Context { outbox, feed, rt: folders.rt.clone(), outage: Folders::closing(db) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_outboxes_in_sqlite_keep_their_contract() {
+    let folders = Folders::new();
+    hold(&folders.rt, outbox::BEHAVIOURS, || sqlite_tweet_outbox(&folders)).await;
+    hold(&folders.rt, outbox::BEHAVIOURS, || sqlite_graph_outbox(&folders)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_outboxes_are_rejected() {
+    use wrong::outbox::{Fault, broken};
+    let folders = Folders::new();
+    let fresh = || sqlite_tweet_outbox(&folders);
+    reject(&folders.rt, outbox::BEHAVIOURS, Fault::ALL, fresh, broken).await;
+}
+
+fn sqlite_tweets(folders: &Folders) -> tweets::Context {
+    let TweetStores { tweets, outbox, db } = folders.tweet();
+    tweets::Context { tweets, outbox, rt: folders.rt.clone(), outage: Folders::closing(db) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tweets_in_sqlite_keep_their_contract() {
+    let folders = Folders::new();
+    hold(&folders.rt, tweets::BEHAVIOURS, || sqlite_tweets(&folders)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_stores_of_tweets_are_rejected() {
+    use wrong::tweets::{Fault, broken};
+    let folders = Folders::new();
+    reject(&folders.rt, tweets::BEHAVIOURS, Fault::ALL, || sqlite_tweets(&folders), broken).await;
+}
+
+fn sqlite_users(folders: &Folders) -> users::Context {
+    let UserStores { users, db, .. } = folders.user();
+    users::Context { users, rt: folders.rt.clone(), outage: Folders::closing(db) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_in_sqlite_keep_their_contract() {
+    let folders = Folders::new();
+    hold(&folders.rt, users::BEHAVIOURS, || sqlite_users(&folders)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_stores_of_users_are_rejected() {
+    use wrong::users::{Fault, broken};
+    let folders = Folders::new();
+    reject(&folders.rt, users::BEHAVIOURS, Fault::ALL, || sqlite_users(&folders), broken).await;
+}
+
+fn sqlite_graph(folders: &Folders) -> graph::Context {
+    let UserStores { graph, outbox, db, .. } = folders.user();
+    graph::Context { graph, outbox, rt: folders.rt.clone(), outage: Folders::closing(db) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_graph_in_sqlite_keeps_its_contract() {
+    let folders = Folders::new();
+    hold(&folders.rt, graph::BEHAVIOURS, || sqlite_graph(&folders)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_graphs_are_rejected() {
+    use wrong::graph::{Fault, broken};
+    let folders = Folders::new();
+    reject(&folders.rt, graph::BEHAVIOURS, Fault::ALL, || sqlite_graph(&folders), broken).await;
+}
+
+fn sqlite_timelines(folders: &Folders) -> timeline_store::Context {
+    let TimelineStores { store, db, .. } = folders.timeline();
+    timeline_store::Context { store, rt: folders.rt.clone(), outage: Folders::closing(db) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_timeline_store_in_sqlite_keeps_its_contract() {
+    let folders = Folders::new();
+    hold(&folders.rt, timeline_store::BEHAVIOURS, || sqlite_timelines(&folders)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_timeline_stores_are_rejected() {
+    use wrong::timeline_store::{Fault, broken};
+    let folders = Folders::new();
+    let fresh = || sqlite_timelines(&folders);
+    reject(&folders.rt, timeline_store::BEHAVIOURS, Fault::ALL, fresh, broken).await;
+}

@@ -1,1 +1,430 @@
+// The page of chirp: sign up, tweet, follow, and a timeline that moves by itself.
+//
+// Everything that comes from people is put on the page with `textContent`: markup in a tweet is
+// shown, never obeyed. The session lies in `sessionStorage`, so that two tabs can be two people.
 "use strict";
+
+const TWEET_MAX = 280;          // characters, as the API counts them: code points
+const PAGE = 20;                // tweets on a page
+const POLL_MS = 3000;           // how often to ask where streams do not work
+const QUIET_MS = 45000;         // a stream that says nothing for this long is dead
+const RETRY_MS = [500, 1000, 2000, 5000, 10000];
+
+const $ = (id) => document.getElementById(id);
+
+// ---- session and calls -------------------------------------------------------------------------
+
+let session = null;
+let refreshing = null;
+
+class Problem extends Error {
+  constructor(status, text) {
+    super(text);
+    this.status = status;
+  }
+}
+
+function keep(next) {
+  session = next;
+  if (next) sessionStorage.setItem("session", JSON.stringify(next));
+  else sessionStorage.removeItem("session");
+}
+
+function restore() {
+  try {
+    return JSON.parse(sessionStorage.getItem("session"));
+  } catch {
+    return null;
+  }
+}
+
+async function problem(answer) {
+  let text = `The server answered ${answer.status}.`;
+  try {
+    const body = await answer.json();
+    text = body.detail || body.title || text;
+  } catch { /* the status has to do */ }
+  const wait = answer.headers.get("retry-after");
+  if (answer.status === 429 && wait) text += ` Try again in ${wait} s.`;
+  return new Problem(answer.status, text);
+}
+
+// Gets a new pair of tokens; all who need one wait for the same call, as a refresh token works once.
+function refresh() {
+  refreshing ??= (async () => {
+    try {
+      const answer = await fetch("sessions", json("POST", { refresh_token: session.refresh_token }));
+      if (!answer.ok) throw await problem(answer);
+      keep(await answer.json());
+    } finally {
+      refreshing = null;
+    }
+  })();
+  return refreshing;
+}
+
+function json(method, body, headers = {}) {
+  return { method, headers: { "content-type": "application/json", ...headers }, body: JSON.stringify(body) };
+}
+
+// A call with the session's token, which is renewed once if it has run out.
+async function authed(path, options = {}) {
+  for (let attempt = 0; ; attempt++) {
+    const used = session;
+    if (!used) throw new Problem(401, "You are logged out.");
+    const headers = { ...options.headers, authorization: `Bearer ${used.access_token}` };
+    const answer = await fetch(path, { ...options, headers });
+    if (answer.status !== 401 || attempt > 0) {
+      if (!answer.ok) throw await problem(answer);
+      return answer;
+    }
+    // Another call may have renewed it meanwhile.
+    if (session === used) {
+      try {
+        await refresh();
+      } catch (error) {
+        if (error instanceof Problem && error.status < 500) leave("Your session has ended. Please log in again.");
+        throw error;
+      }
+    }
+  }
+}
+
+// ---- what the reader sees ----------------------------------------------------------------------
+
+function say(text, bad = true) {
+  $("notice").textContent = text;
+  $("notice").classList.toggle("error", bad);
+  $("notice").hidden = !text;
+}
+
+// Runs what a control stands for: no double clicks, and errors are shown.
+async function act(button, work) {
+  button.disabled = true;
+  say("");
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof DOMException && error.name === "AbortError")) {
+      say(error instanceof Problem ? error.message : "The server cannot be reached. Try again.");
+    }
+  } finally {
+    button.disabled = false;
+    count();
+  }
+}
+
+function count() {
+  const left = TWEET_MAX - [...$("text").value.trim()].length;
+  $("counter").textContent = String(left);
+  $("counter").classList.toggle("over", left < 0);
+  $("post").disabled = left < 0 || left === TWEET_MAX;
+}
+
+function show() {
+  $("door").hidden = !!session;
+  $("home").hidden = !session;
+  $("account").hidden = !session;
+  $("whoami").textContent = session ? `@${session.user.handle}` : "";
+  document.title = session ? `chirp · @${session.user.handle}` : "chirp";
+}
+
+// ---- the timeline ------------------------------------------------------------------------------
+
+const shown = new Map();        // id -> element, for every tweet on the page
+let next = null;                // cursor of the next older page
+
+// Ids are decimal numbers too large for a double.
+const newer = (a, b) => a.length > b.length || (a.length === b.length && a > b);
+
+function element(tweet) {
+  const item = $("tweet").content.firstElementChild.cloneNode(true);
+  const part = (name) => item.querySelector(name);
+  item.dataset.id = tweet.id;
+  part(".name").textContent = tweet.author.name;
+  part(".at").textContent = `@${tweet.author.handle}`;
+  part(".text").textContent = tweet.text;
+  const at = new Date(tweet.created_at_ms);
+  part("time").dateTime = at.toISOString();
+  part("time").textContent = at.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  const own = tweet.author.id === session.user.id;
+  const button = part(".delete");
+  button.hidden = !own;
+  button.setAttribute("aria-label", `Delete your tweet: ${tweet.text.slice(0, 40)}`);
+  if (own) button.addEventListener("click", () => act(button, () => erase(tweet.id)));
+  return item;
+}
+
+// Puts a tweet where it belongs, newest first; one that is there already stays.
+function place(tweet, fresh) {
+  if (shown.has(tweet.id)) return false;
+  const item = element(tweet);
+  const list = $("timeline");
+  let below = list.firstElementChild;
+  while (below && newer(below.dataset.id, tweet.id)) below = below.nextElementSibling;
+  list.insertBefore(item, below);
+  item.classList.toggle("fresh", fresh);
+  shown.set(tweet.id, item);
+  $("empty").hidden = true;
+  return true;
+}
+
+function remove(id) {
+  shown.get(id)?.remove();
+  shown.delete(id);
+  $("empty").hidden = shown.size > 0 || next !== null;
+}
+
+function clear() {
+  $("timeline").replaceChildren();
+  shown.clear();
+  next = null;
+}
+
+const newest = () => $("timeline").firstElementChild?.dataset.id;
+
+async function page(query, signal) {
+  const answer = await authed(`timeline?limit=${PAGE}${query}`, { signal });
+  const found = await answer.json();
+  $("degraded").hidden = !found.degraded;
+  return found;
+}
+
+async function first(signal) {
+  const found = await page("", signal);
+  clear();
+  for (const tweet of found.tweets) place(tweet, false);
+  next = found.next ?? null;
+  $("older").hidden = next === null;
+  $("empty").hidden = shown.size > 0;
+}
+
+async function older() {
+  const found = await page(`&before=${encodeURIComponent(next)}`);
+  for (const tweet of found.tweets) place(tweet, false);
+  next = found.next ?? null;
+  $("older").hidden = next === null;
+}
+
+function arrived(tweet) {
+  if (!place(tweet, true)) return;
+  // Read out to those who do not see it slide in.
+  if (tweet.author.id !== session.user.id) $("announce").textContent = `New tweet by ${tweet.author.name}`;
+}
+
+// Whatever is above the newest tweet here (`after` gives the nearest first, so this ends), then the
+// first page as it is now: tweets may become visible out of order, and vanish.
+async function catchUp(signal) {
+  if (!newest()) return first(signal);
+  for (let grown = true; grown;) {
+    const found = await page(`&after=${encodeURIComponent(newest())}`, signal);
+    const before = shown.size;
+    for (const tweet of found.tweets.reverse()) arrived(tweet);
+    grown = shown.size > before;
+  }
+  const now = await page("", signal);
+  for (const tweet of now.tweets) arrived(tweet);
+  if (now.degraded) return;
+  const there = new Set(now.tweets.map((tweet) => tweet.id));
+  const last = now.tweets.at(-1)?.id;
+  // A page without `next` is the whole timeline; otherwise nothing is known below its last tweet.
+  for (const id of [...shown.keys()]) {
+    const covered = now.next === undefined || (last && newer(id, last));
+    if (covered && !there.has(id)) remove(id);
+  }
+}
+
+// ---- live ---------------------------------------------------------------------------------------
+
+let live = null;                // aborts whatever keeps the timeline moving
+
+const pause = (ms, signal) => new Promise((resolve) => {
+  const timer = setTimeout(resolve, ms);
+  signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
+});
+
+function connection(text, good) {
+  $("connection").textContent = text;
+  $("connection").classList.toggle("live", good);
+}
+
+// Streams while that works, polls where it does not, and tries again for ever.
+async function keepLive() {
+  live?.abort();
+  live = new AbortController();
+  const { signal } = live;
+  let failures = 0;
+  let streams = true;
+  while (!signal.aborted) {
+    try {
+      await catchUp(signal);
+      failures = 0;
+      if (streams) {
+        streams = await stream(signal);
+      } else {
+        connection("polling", true);
+        await pause(POLL_MS, signal);
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      connection("offline", false);
+      await pause(RETRY_MS[Math.min(failures++, RETRY_MS.length - 1)], signal);
+    }
+  }
+}
+
+// Reads one stream to its end. `false` if this front door cannot stream.
+async function stream(outer) {
+  const own = new AbortController();
+  const stop = () => own.abort();
+  outer.addEventListener("abort", stop, { once: true });
+  let timer = setTimeout(stop, QUIET_MS);
+  try {
+    const answer = await authed("timeline/stream", { signal: own.signal, headers: { accept: "text/event-stream" } });
+    if (!answer.body || !answer.headers.get("content-type")?.startsWith("text/event-stream")) return false;
+    connection("live", true);
+    // What came between the last page and this stream is asked for once.
+    await catchUp(own.signal);
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return true;
+      clearTimeout(timer);
+      timer = setTimeout(stop, QUIET_MS);
+      const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) await event(block, own.signal);
+    }
+  } catch (error) {
+    if (error instanceof Problem && [404, 405, 406, 501, 503].includes(error.status)) return false;
+    throw error;
+  } finally {
+    clearTimeout(timer);
+    outer.removeEventListener("abort", stop);
+  }
+}
+
+async function event(block, signal) {
+  let name = "message";
+  const data = [];
+  for (const line of block.split("\n")) {
+    if (line.startsWith("event:")) name = line.slice(6).trim();
+    if (line.startsWith("data:")) data.push(line.slice(5).trim());
+  }
+  if (name === "reset") return first(signal);
+  if (name !== "tweet" && name !== "removed") return;
+  let body;
+  try {
+    body = JSON.parse(data.join("\n"));
+  } catch {
+    return;
+  }
+  if (name === "tweet") arrived(body);
+  else remove(body.id);
+}
+
+// ---- what the reader does -----------------------------------------------------------------------
+
+async function enter(kind) {
+  const handle = $("handle").value.trim().replace(/^@/, "").toLowerCase();
+  const password = $("password").value;
+  const name = $("name").value.trim();
+  const body = kind === "signup" ? { handle, password, ...(name && { name }) } : { handle, password };
+  const answer = await fetch(kind === "signup" ? "users" : "sessions", json("POST", body));
+  if (!answer.ok) throw await problem(answer);
+  keep(await answer.json());
+  $("door-form").reset();
+  begin();
+  $("text").focus();
+}
+
+function begin() {
+  clear();
+  show();
+  count();
+  keepLive();
+}
+
+function leave(text) {
+  live?.abort();
+  keep(null);
+  clear();
+  show();
+  say(text ?? "", true);
+  $("people-note").textContent = "";
+  $("handle").focus();
+}
+
+// One attempt to post has one key, so that trying again can never post twice.
+async function post() {
+  const key = [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");
+  const options = json("POST", { text: $("text").value.trim() }, { "idempotency-key": key });
+  let answer;
+  try {
+    answer = await authed("tweets", options);
+  } catch (error) {
+    if (error instanceof Problem && error.status !== 503) throw error;
+    answer = await authed("tweets", options);
+  }
+  const tweet = await answer.json();
+  $("text").value = "";
+  place(tweet, true);
+  $("text").focus();
+}
+
+async function erase(id) {
+  await authed(`tweets/${encodeURIComponent(id)}`, { method: "DELETE" });
+  const item = shown.get(id);
+  const beside = item?.nextElementSibling ?? item?.previousElementSibling;
+  remove(id);
+  // The pressed button is gone; the keyboard goes on from its neighbour.
+  (beside?.querySelector(".delete:not([hidden])") ?? $("text")).focus();
+}
+
+async function relate(kind) {
+  const handle = $("whom").value.trim().replace(/^@/, "").toLowerCase();
+  if (!handle) return;
+  const note = $("people-note");
+  note.textContent = "";
+  if (kind === "follow") {
+    await authed("follow", json("POST", { handle }));
+    note.textContent = `You follow @${handle}.`;
+  } else {
+    const answer = await authed(`follow/${encodeURIComponent(handle)}`, { method: "DELETE" });
+    note.textContent = answer.status === 202 ? `Unfollowing @${handle}…` : `You do not follow @${handle}.`;
+  }
+  $("whom").value = "";
+  await first();
+}
+
+$("door-form").addEventListener("submit", (e) => {
+  e.preventDefault();
+  const button = e.submitter ?? $("signup");
+  act(button, () => enter(button.value));
+});
+$("logout").addEventListener("click", () => act($("logout"), async () => {
+  try {
+    await authed("sessions", { method: "DELETE" });
+  } finally {
+    leave();
+  }
+}));
+$("compose").addEventListener("submit", (e) => {
+  e.preventDefault();
+  if (!$("post").disabled) act($("post"), post);
+});
+$("text").addEventListener("input", count);
+$("text").addEventListener("keydown", (e) => {
+  if (e.key === "Enter" && (e.ctrlKey || e.metaKey)) $("compose").requestSubmit();
+});
+$("people").addEventListener("submit", (e) => {
+  e.preventDefault();
+  const button = e.submitter ?? $("follow");
+  act(button, () => relate(button.value));
+});
+$("older").addEventListener("click", () => act($("older"), older));
+
+keep(restore());
+if (session) begin();
+else show();

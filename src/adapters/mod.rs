@@ -1,5 +1,8 @@
 //! What fills the ports, one folder per backend, and decorators that any backend may wear.
 
+#![allow(clippy::disallowed_methods, reason = "files and connections live on real time")]
+#![allow(clippy::disallowed_types, reason = "maps here have fixed hashers")]
+
 mod clock_map;
 pub mod embedded;
 pub mod near;

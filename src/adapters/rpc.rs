@@ -5,6 +5,7 @@
 //! the services have been built with it, because they need it to be built.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -97,6 +98,18 @@ impl Peers {
         let healthy = AtomicBool::new(true);
         let (public, internal) = (address(public)?, address(internal)?);
         Ok(self.add(role, Replica::Remote { public, internal, healthy }))
+    }
+
+    /// Makes the replica at these addresses the only one of `role`: it came back elsewhere, and its
+    /// old port may be somebody else's by now.
+    pub fn set_remote(&self, role: Role, public: SocketAddr, internal: SocketAddr) {
+        let authority = |address: SocketAddr| {
+            Authority::try_from(address.to_string()).expect("an address with a port is one")
+        };
+        let healthy = AtomicBool::new(true);
+        let (public, internal) = (authority(public), authority(internal));
+        *self.replicas[role as usize].write() =
+            vec![Arc::new(Replica::Remote { public, internal, healthy })];
     }
 
     fn add(&self, role: Role, replica: Replica) -> usize {

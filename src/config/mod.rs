@@ -4,18 +4,25 @@
 //! `for_tests`, which differs from the default only where a test would wait for nothing.
 
 mod auth;
+pub mod env;
 mod fanout;
 mod gateway;
 mod http;
+pub mod load;
+mod log;
 mod relay;
 mod timeline;
+mod up;
 
 pub use auth::Auth;
 pub use fanout::Fanout;
 pub use gateway::Gateway;
 pub use http::Http;
+pub use load::{ConfigError, Loaded, Origin, Override, Sources, load};
+pub use log::{LEVELS, Log};
 pub use relay::Relay;
 pub use timeline::Timeline;
+pub use up::Up;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +42,50 @@ pub struct Services {
     pub timeline: Timeline,
     /// Writing timelines.
     pub fanout: Fanout,
+}
+
+/// Everything: the sections of the services, and those that only the stack reads.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// Where a local stack listens and keeps its data.
+    #[serde(default)]
+    pub up: Up,
+    /// What is logged.
+    #[serde(default)]
+    pub log: Log,
+    /// What services read. Their sections stand beside the two above, not below a name.
+    #[serde(flatten)]
+    pub services: Services,
+}
+
+impl Config {
+    /// Checks every section.
+    ///
+    /// # Errors
+    /// The first value that is out of range.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        self.up.validate()?;
+        self.log.validate()?;
+        self.services.validate()
+    }
+
+    /// Section, then key, then value; what the configuration file would say.
+    #[must_use]
+    pub fn to_table(&self) -> toml::Table {
+        toml::Table::try_from(self).expect("sections are tables of numbers and texts")
+    }
+
+    /// Free ports, cheap hashing and generous rate limits.
+    #[must_use]
+    pub fn for_tests() -> Self {
+        Self { up: Up::for_tests(), services: Services::for_tests(), ..Self::default() }
+    }
+}
+
+/// Whether the value of `key` must not be shown.
+#[must_use]
+pub fn is_secret(key: &str) -> bool {
+    ["secret", "token", "password"].iter().any(|word| key.ends_with(word))
 }
 
 /// A value is outside its legal range.

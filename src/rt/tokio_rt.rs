@@ -1,5 +1,7 @@
 //! The runtime of a real process: tokio's clock and tasks, the system's entropy.
 
+#![allow(clippy::disallowed_methods, reason = "this is what everybody else is sent to")]
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},

@@ -1,1 +1,25 @@
 //! Composition: builds roles from configuration and runs a whole stack.
+//!
+//! Start with [`up`] (every role in one process) or [`serve`] (single roles). Both are made of the
+//! same parts: [`data_dir`] (locks, token, run files), [`listen`] (listeners), `backends` (stores
+//! and caches), `roles` (services out of both), `node` (loops, readiness, a clean end) and
+//! [`admin`].
+
+#![allow(clippy::disallowed_methods, reason = "here the real world is put together")]
+
+pub mod admin;
+mod backends;
+pub mod client;
+pub mod crash_marks;
+pub mod data_dir;
+pub mod error;
+pub mod listen;
+mod node;
+pub mod offline;
+mod roles;
+pub mod serve;
+pub mod signals;
+pub mod up;
+
+pub use data_dir::DataDir;
+pub use error::StackError;

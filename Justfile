@@ -1,0 +1,49 @@
+# Recipes of chirp. `just` lists them; each is one command that can also be typed.
+
+target := env("CARGO_TARGET_DIR", "target")
+
+# List the recipes
+default:
+    @just --list --unsorted
+
+# Run the whole stack (page on http://127.0.0.1:8080)
+up *args:
+    cargo run -- up {{ args }}
+
+# Format, lint, and the rules of the house: before every commit
+check:
+    cargo fmt --check
+    cargo clippy --locked --all-targets -- -D warnings
+    cargo test --locked --quiet --test architecture
+
+# Every test, with the seconds of each phase
+test *args:
+    ./scripts/test {{ args }}
+
+# Scenarios over HTTP; `just it cursors` runs those with the word in their name
+it filter="":
+    cargo test --locked --test it {{ filter }}
+
+# Faults on the virtual clock; `just sim 1000`
+sim seeds="300":
+    cargo run --locked -- sim faults --seeds {{ seeds }}
+
+# Kill -9 under load; `just crash 1000`
+crash kills="25":
+    CHIRP_TEST_KILLS={{ kills }} cargo test --locked --test crash -- --nocapture
+
+# Throughput beside a reference, in one run
+bench *args:
+    cargo bench --locked {{ args }}
+
+# Licences, sources and banned crates
+deny:
+    cargo deny --offline check bans licenses sources
+
+# Reference of the source
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+# What CI runs
+ci:
+    ./.ci/run

@@ -1,0 +1,80 @@
+//! `chirp config show`: the effective configuration, and where each value is from.
+
+use serde_json::json;
+use toml::{Table, Value};
+
+use super::{
+    context::Context,
+    exit::{Exit, Failure},
+};
+use crate::config::{Loaded, env, is_secret};
+
+/// Flags of `config`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Every key with its value, where that is from, and the variable that sets it
+    Show {
+        /// One JSON object on stdout
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the verb.
+pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let What::Show { json } = args.what;
+    let loaded = context.load(Vec::new())?;
+    if json {
+        context.printer.data(&as_json(&loaded));
+    } else {
+        for line in as_toml(&loaded) {
+            context.printer.data(&line);
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn entries(loaded: &Loaded) -> Vec<(String, Vec<(String, Value)>)> {
+    let shown = |(key, value): (String, Value)| {
+        let value = if is_secret(&key) { Value::String("***".to_owned()) } else { value };
+        (key, value)
+    };
+    let section = |(name, keys): (String, Value)| {
+        let keys = keys.as_table().cloned().unwrap_or_else(Table::new);
+        (name, keys.into_iter().map(shown).collect())
+    };
+    loaded.config.to_table().into_iter().map(section).collect()
+}
+
+fn as_toml(loaded: &Loaded) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (section, keys) in entries(loaded) {
+        lines.push(format!("[{section}]"));
+        for (key, value) in keys {
+            let origin = &loaded.origins[&format!("{section}.{key}")];
+            lines.push(format!("{:<44} # {origin}", format!("{key} = {value}")));
+        }
+        lines.push(String::new());
+    }
+    lines.pop();
+    lines
+}
+
+fn as_json(loaded: &Loaded) -> String {
+    let mut all = serde_json::Map::new();
+    for (section, keys) in entries(loaded) {
+        for (key, value) in keys {
+            let name = format!("{section}.{key}");
+            let from = loaded.origins[&name].to_string();
+            let entry = json!({ "value": value, "from": from, "variable": env::name_of(&name) });
+            all.insert(name, entry);
+        }
+    }
+    serde_json::Value::Object(all).to_string()
+}

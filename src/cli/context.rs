@@ -1,0 +1,112 @@
+//! What every verb needs: configuration, data folder, printer, a runtime to wait on.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Global,
+    exit::{Exit, Failure},
+    printer::Printer,
+};
+use crate::{
+    config::{self, Loaded, Override, Sources, env},
+    stack::{
+        DataDir,
+        client::{self, Answer},
+    },
+};
+
+/// What every verb needs.
+pub(crate) struct Context {
+    /// Writes to the terminal.
+    pub(crate) printer: Printer,
+    global: Global,
+    env: Vec<(String, String)>,
+}
+
+impl Context {
+    pub(crate) fn new(global: Global) -> Self {
+        // Names and values that are not text cannot be ours.
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        let env: Vec<(String, String)> = std::env::vars_os().filter_map(text).collect();
+        let no_color = env.iter().any(|(name, value)| name == env::NO_COLOR && !value.is_empty());
+        Self { printer: Printer::new(no_color), global, env }
+    }
+
+    /// A variable of the environment.
+    pub(crate) fn env(&self, name: &str) -> Option<&str> {
+        self.env.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The configuration, with what `flags` say.
+    pub(crate) fn load(&self, flags: Vec<Override>) -> Result<Loaded, Failure> {
+        let named = self.global.config.clone().or_else(|| self.env(env::CONFIG).map(PathBuf::from));
+        let path = named.clone().unwrap_or_else(|| PathBuf::from("chirp.toml"));
+        let file = match std::fs::read_to_string(&path) {
+            Ok(text) => Some((path, text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => None,
+            Err(error) => {
+                let sentence = format!("cannot read `{}`: {error}", path.display());
+                let hint = "name a file that can be read with `--config`, or none";
+                return Err(Failure::new(Exit::Config, sentence, hint));
+            }
+        };
+        let mut all = flags;
+        if let Some(dir) = &self.global.data_dir {
+            let value = dir.to_string_lossy().into_owned();
+            all.push(Override { flag: "--data-dir", key: "up.data_dir", value });
+        }
+        Ok(config::load(&Sources { file, env: self.env.clone(), flags: all })?)
+    }
+
+    /// The data folder.
+    pub(crate) fn data_dir(&self) -> Result<DataDir, Failure> {
+        Ok(DataDir::at(&self.load(Vec::new())?.config.up.data_dir))
+    }
+}
+
+/// How this program is called from the same shell, with what finds `dir` again.
+pub(crate) fn call_me(verb: &str, dir: &DataDir) -> String {
+    let own = std::env::args().next().filter(|own| own.contains('/'));
+    let own = own.unwrap_or_else(|| "chirp".to_owned());
+    if dir.root() == Path::new(".chirp") {
+        format!("{own} {verb}")
+    } else {
+        format!("{own} {verb} --data-dir {}", dir.root().display())
+    }
+}
+
+/// Asks an admin listener.
+pub(crate) async fn ask(at: SocketAddr, path: &str) -> Result<Answer, Failure> {
+    client::get(at, path).await.map_err(|error| no_answer(at, &error))
+}
+
+/// The failure of an admin listener that does not answer.
+pub(crate) fn no_answer(at: SocketAddr, error: &client::ClientError) -> Failure {
+    let sentence = format!("the admin listener {at} does not answer: {error}");
+    Failure::new(Exit::Failure, sentence, "`chirp logs` may say why, `chirp down` stops it")
+}
+
+/// The failure of a verb that needs something running.
+pub(crate) fn not_running(dir: &DataDir) -> Failure {
+    let sentence = format!("nothing runs on the data folder `{}`", dir.root().display());
+    let hint = format!("`{}` starts it", call_me("up", dir));
+    Failure::new(Exit::NotRunning, sentence, hint)
+}
+
+/// Runs `work` to its end on one thread.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime needs two file descriptors").block_on(work)
+}
+
+/// Runs `work` to its end on all cores.
+pub(crate) fn block_on_all_cores<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.expect("a runtime needs threads and two file descriptors").block_on(work)
+}

@@ -1,0 +1,227 @@
+//! `chirp doctor`: checks the surroundings, the data folder and what runs; a hint for each trouble.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    context::{Context, ask, block_on},
+    exit::{Exit, Failure},
+};
+use crate::{
+    config::Config,
+    stack::{DataDir, admin::Queues, data_dir::Running, listen::bind, offline},
+};
+
+/// Free bytes below which a warning is given: a day of a busy small instance.
+const FREE_WARN: u64 = 1 << 30;
+/// Free bytes below which a stack should not be started.
+const FREE_FAIL: u64 = 64 << 20;
+/// Open files below which a warning is given: connections, stores and logs need them.
+const FILES_WARN: u64 = 1_024;
+/// A message or an outbox row that waits longer than this, in milliseconds, is worth a warning.
+const LAG_WARN_MS: u64 = 60_000;
+/// 2025-01-01 UTC in milliseconds since the Unix epoch: ids cannot be made before it.
+const EPOCH_MS: u128 = 1_735_689_600_000;
+
+/// Flags of `doctor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+enum Finding {
+    Ok(String),
+    Warn(String, String),
+    Fail(String, String),
+}
+
+use Finding::{Fail, Warn};
+
+/// Runs the verb.
+pub(crate) fn run(context: &Context, _args: &Args) -> Result<Exit, Failure> {
+    let config = context.load(Vec::new())?.config;
+    let dir = DataDir::at(&config.up.data_dir);
+    let mut findings = vec![
+        ("program", Finding::Ok(format!("chirp {}", env!("CARGO_PKG_VERSION")))),
+        ("clock", clock()),
+        ("open files", open_files()),
+        ("data folder", data_folder(&dir)),
+        ("free disk", free_disk(dir.root())),
+    ];
+    findings.extend(block_on(state(&config, &dir)));
+    let mut bad = 0;
+    for (name, finding) in &findings {
+        let p = context.printer;
+        let (mark, text, hint) = match finding {
+            Finding::Ok(text) => (p.green("ok  "), text, None),
+            Warn(text, hint) => (p.yellow("warn"), text, Some(hint)),
+            Fail(text, hint) => (p.red("fail"), text, Some(hint)),
+        };
+        bad += usize::from(matches!(finding, Fail(..)));
+        p.data(&format!("{mark} {name:<12} {text}"));
+        if let Some(hint) = hint {
+            p.data(&format!("     {:<12} hint: {hint}", ""));
+        }
+    }
+    Ok(if bad == 0 { Exit::Ok } else { Exit::Failure })
+}
+
+fn clock() -> Finding {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    if now >= EPOCH_MS {
+        return Finding::Ok("after 2025-01-01".to_owned());
+    }
+    Fail("is before 2025-01-01, where ids begin".to_owned(), "set the system's clock".to_owned())
+}
+
+fn open_files() -> Finding {
+    use rustix::process::{Resource, getrlimit};
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < FILES_WARN => {
+            let hint = format!("raise it: `ulimit -n {FILES_WARN}`");
+            Warn(format!("at most {limit}"), hint)
+        }
+        Some(limit) => Finding::Ok(format!("at most {limit}")),
+        None => Finding::Ok("no limit".to_owned()),
+    }
+}
+
+/// The folder itself, or the nearest one above it that exists.
+fn existing(path: &Path) -> &Path {
+    let mut folder = path;
+    while !folder.exists() {
+        match folder.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => return Path::new("."),
+            Some(parent) => folder = parent,
+            None => break,
+        }
+    }
+    folder
+}
+
+fn data_folder(dir: &DataDir) -> Finding {
+    let folder = existing(dir.root());
+    let shown = dir.root().display();
+    match tempfile_in(folder) {
+        Ok(()) if folder == dir.root() => Finding::Ok(format!("`{shown}` can be written")),
+        Ok(()) => Finding::Ok(format!("`{shown}` is not there yet, and can be made")),
+        Err(error) => Fail(
+            format!("`{}` cannot be written: {error}", folder.display()),
+            "choose another folder with `--data-dir`".to_owned(),
+        ),
+    }
+}
+
+fn tempfile_in(folder: &Path) -> std::io::Result<()> {
+    let probe = folder.join(format!(".chirp-doctor-{}", std::process::id()));
+    std::fs::write(&probe, b"probe")?;
+    std::fs::remove_file(&probe)
+}
+
+fn free_disk(path: &Path) -> Finding {
+    let stat = match rustix::fs::statvfs(existing(path)) {
+        Ok(stat) => stat,
+        Err(error) => return Warn(format!("cannot be read: {error}"), "look with `df`".to_owned()),
+    };
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let text = format!("{} MiB", free >> 20);
+    let hint = || "make room, or choose another disk with `--data-dir`".to_owned();
+    match free {
+        ..FREE_FAIL => Fail(text, hint()),
+        FREE_FAIL..FREE_WARN => Warn(text, hint()),
+        _ => Finding::Ok(text),
+    }
+}
+
+async fn state(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> {
+    match dir.running() {
+        Running::Nothing => {
+            let mut findings = vec![("instance", Finding::Ok("nothing runs".to_owned()))];
+            findings.push(("stores", stores(dir).await));
+            for (name, address, port) in [
+                ("port", config.up.address, config.up.port),
+                ("admin port", Ipv4Addr::LOCALHOST.into(), config.up.admin_port),
+            ] {
+                let port = u16::try_from(port).unwrap_or(u16::MAX);
+                findings.push((name, free_port(SocketAddr::new(address, port)).await));
+            }
+            findings
+        }
+        Running::Starting => {
+            let hint = "ask again in a moment".to_owned();
+            vec![("instance", Warn("starts or stops".to_owned(), hint))]
+        }
+        Running::Up(run) => instance("chirp up", run.admin).await,
+        Running::Roles(runs) => {
+            let mut findings = Vec::new();
+            for (role, run) in runs {
+                findings.extend(instance(role.as_str(), run.admin).await);
+            }
+            findings
+        }
+    }
+}
+
+async fn stores(dir: &DataDir) -> Finding {
+    if !dir.root().join("user.db").exists() {
+        return Finding::Ok("are made by the first start".to_owned());
+    }
+    match offline::check(dir).await {
+        Ok(()) => Finding::Ok("open, whole, and of this version".to_owned()),
+        Err(error) => {
+            let failure = Failure::from(error);
+            Fail(failure.sentence, failure.hint)
+        }
+    }
+}
+
+async fn free_port(address: SocketAddr) -> Finding {
+    match bind(address).await {
+        Ok(_) => Finding::Ok(format!("{address} is free")),
+        Err(error) => {
+            let failure = Failure::from(error);
+            Warn(failure.sentence, failure.hint)
+        }
+    }
+}
+
+async fn instance(name: &str, admin: SocketAddr) -> Vec<(&'static str, Finding)> {
+    let silent = |failure: Failure| vec![("instance", Fail(failure.sentence, failure.hint))];
+    let ready = match ask(admin, "/readyz").await {
+        Ok(answer) => answer,
+        Err(failure) => return silent(failure),
+    };
+    let instance = if ready.status == 200 {
+        Finding::Ok(format!("`{name}` is ready, admin on {admin}"))
+    } else {
+        let text = String::from_utf8_lossy(&ready.body).trim().to_owned();
+        Warn(format!("`{name}`: {text}"), "`chirp logs` may say why".to_owned())
+    };
+    let queues: Option<Queues> = match ask(admin, "/queues").await {
+        Ok(answer) => answer.json(),
+        Err(failure) => return silent(failure),
+    };
+    let queues = queues.map_or_else(
+        || Fail("cannot be read".to_owned(), "`chirp logs` may say why".to_owned()),
+        |queues| queue_health(&queues),
+    );
+    vec![("instance", instance), ("queues", queues)]
+}
+
+fn queue_health(queues: &Queues) -> Finding {
+    let parked: u64 = queues.lanes.iter().map(|lane| lane.parked).sum();
+    if parked > 0 {
+        let hint = "`curl -X POST` the admin listener's /redrive once their cause is mended";
+        return Warn(format!("{parked} messages are parked"), hint.to_owned());
+    }
+    let lanes = queues.lanes.iter().map(|lane| lane.oldest_ms);
+    let oldest = lanes.chain(queues.outboxes.iter().map(|outbox| outbox.lag_ms)).max();
+    match oldest.unwrap_or(0) {
+        late if late > LAG_WARN_MS => {
+            let hint = "`chirp logs` may say what a worker cannot reach".to_owned();
+            Warn(format!("the oldest message waits for {} s", late / 1000), hint)
+        }
+        _ => Finding::Ok("nothing is late, nothing is parked".to_owned()),
+    }
+}

@@ -1,0 +1,187 @@
+//! The one table of exit codes, and what turns an error into sentence, hint and code.
+
+use crate::{config::ConfigError, stack::StackError};
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// It did what it was asked.
+    Ok = 0,
+    /// Something failed, or a check found a violation.
+    Failure = 1,
+    /// The command line cannot be understood.
+    Usage = 2,
+    /// The configuration file or the environment is refused.
+    Config = 3,
+    /// A port is in use or may not be listened on.
+    Port = 10,
+    /// The data folder cannot be written.
+    Unwritable = 11,
+    /// A file of the data folder is damaged.
+    Corrupt = 12,
+    /// The data folder was written by another version.
+    Version = 13,
+    /// Another process uses the data folder.
+    Locked = 14,
+    /// Nothing runs on the data folder.
+    NotRunning = 15,
+    /// It did not become ready, or did not stop, in time.
+    Timeout = 16,
+}
+
+impl Exit {
+    /// Every code, in order.
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Ok,
+        Self::Failure,
+        Self::Usage,
+        Self::Config,
+        Self::Port,
+        Self::Unwritable,
+        Self::Corrupt,
+        Self::Version,
+        Self::Locked,
+        Self::NotRunning,
+        Self::Timeout,
+    ];
+
+    /// The number.
+    #[must_use]
+    pub(crate) const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// What it means, as in `docs/exit-codes.md`.
+    #[must_use]
+    pub(crate) const fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "it did what it was asked",
+            Self::Failure => "something failed, or a check found a violation",
+            Self::Usage => "the command line cannot be understood",
+            Self::Config => "the configuration file or the environment is refused",
+            Self::Port => "a port is in use or may not be listened on",
+            Self::Unwritable => "the data folder cannot be written",
+            Self::Corrupt => "a file of the data folder is damaged",
+            Self::Version => "the data folder was written by another version",
+            Self::Locked => "another process uses the data folder",
+            Self::NotRunning => "nothing runs on the data folder",
+            Self::Timeout => "it did not become ready, or did not stop, in time",
+        }
+    }
+}
+
+/// The table, for `--help`.
+#[must_use]
+pub(super) fn table() -> String {
+    let rows = Exit::ALL.map(|exit| format!("  {:>3}  {}", exit.code(), exit.meaning()));
+    format!("Exit codes:\n{}\n  130  it was told twice to stop", rows.join("\n"))
+}
+
+/// Why a verb failed, as the user is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The exit code.
+    pub(crate) exit: Exit,
+    /// One sentence: what failed, for what input.
+    pub(crate) sentence: String,
+    /// What to do about it.
+    pub(crate) hint: String,
+}
+
+impl Failure {
+    /// A failure of the kind `exit`.
+    pub(crate) fn new(exit: Exit, sentence: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { exit, sentence: sentence.into(), hint: hint.into() }
+    }
+}
+
+impl From<StackError> for Failure {
+    fn from(error: StackError) -> Self {
+        let sentence = with_causes(&error);
+        let (exit, hint) = match &error {
+            StackError::PortInUse(_) => (
+                Exit::Port,
+                "choose another with `--port` or `--admin-port` (0 takes any free one), or stop \
+                 what listens there"
+                    .to_owned(),
+            ),
+            StackError::Listen { .. } => {
+                (Exit::Port, "choose an address of this machine and a port above 1023".to_owned())
+            }
+            StackError::Unwritable { .. } => {
+                (Exit::Unwritable, "choose another folder with `--data-dir`".to_owned())
+            }
+            StackError::Corrupt { path, .. } => {
+                let folder = path.parent().unwrap_or(path).display();
+                let hint = format!(
+                    "restore the file from a copy, or begin anew: `chirp down --purge --data-dir \
+                     {folder}` removes everything in the folder"
+                );
+                (Exit::Corrupt, hint)
+            }
+            StackError::Version { found, known, .. } => {
+                let hint = if found > known {
+                    "use the newer program that wrote it, or another folder with `--data-dir`"
+                } else {
+                    "use the older program that wrote it, or another folder with `--data-dir`"
+                };
+                (Exit::Version, hint.to_owned())
+            }
+            StackError::Locked { .. } => (
+                Exit::Locked,
+                "`chirp status` shows what runs, `chirp down` stops it; or choose another folder \
+                 with `--data-dir`"
+                    .to_owned(),
+            ),
+            StackError::NotReady { .. } => (
+                Exit::Timeout,
+                "`chirp logs` may say why; a role of its own process needs its peers running"
+                    .to_owned(),
+            ),
+            StackError::Other { .. } => {
+                (Exit::Failure, "`chirp doctor` checks the surroundings".to_owned())
+            }
+        };
+        Self { exit, sentence, hint }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let hint = match &error {
+            ConfigError::UnknownKey { near: Some(near), .. } => format!("did you mean `{near}`?"),
+            _ => "`chirp config show` lists every key with its value".to_owned(),
+        };
+        Self::new(Exit::Config, error.to_string(), hint)
+    }
+}
+
+/// An error with what caused it, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct_and_the_document_has_the_same_table() {
+        let document = include_str!("../../docs/exit-codes.md");
+        let mut codes = std::collections::BTreeSet::new();
+        for exit in Exit::ALL {
+            assert!(codes.insert(exit.code()));
+            let row = format!("| {} | {} |", exit.code(), exit.meaning());
+            assert!(document.contains(&row), "docs/exit-codes.md lacks: {row}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! `chirp serve`: single roles, one process each.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::{
+    context::{Context, block_on_all_cores},
+    exit::{Exit, Failure},
+};
+use crate::{
+    config::{Config, Override, env},
+    rt::tokio_rt::TokioRuntime,
+    stack::{
+        StackError,
+        crash_marks::CrashMarks,
+        serve::{Peer, Process},
+        signals::Signals,
+    },
+    telemetry::logs,
+    wire::routes::Role,
+};
+
+/// Flags of `serve`.
+///
+/// Processes over one data folder find each other through it. What is limited, because the
+/// embedded caches live in the process of the timeline role: each role runs in one process per
+/// data folder, and `Prefer: wait` is answered by its time-out unless the tweet and the timeline
+/// role share a process.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Which roles: `gateway`, `user`, `tweet`, `timeline`, with commas; or `all`
+    #[arg(long, value_name = "ROLE", value_delimiter = ',', required = true, value_parser = roles)]
+    role: Vec<Roles>,
+    /// Port of the role's routes; 0 takes any free one [default: 8080 for the gateway, else 0]
+    #[arg(long, value_name = "N")]
+    port: Option<u16>,
+    /// Port of the role's admin listener; 0 takes any free one [default: 0]
+    #[arg(long, value_name = "N")]
+    admin_port: Option<u16>,
+    /// Where another role is, instead of what the data folder says:
+    /// `user=127.0.0.1:9001,internal=127.0.0.1:9002`; may be repeated
+    #[arg(long, value_name = "PEER", value_parser = peer)]
+    peer: Vec<Peer>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Roles {
+    All,
+    One(Role),
+}
+
+fn roles(word: &str) -> Result<Roles, String> {
+    if word == "all" {
+        return Ok(Roles::All);
+    }
+    let names = Role::ALL.map(Role::as_str).join(", ");
+    Role::parse(word).map(Roles::One).ok_or_else(|| format!("the roles are {names}, and `all`"))
+}
+
+fn peer(text: &str) -> Result<Peer, String> {
+    let form = "it must look like `user=127.0.0.1:9001,internal=127.0.0.1:9002`";
+    let (public, internal) = text.split_once(",internal=").ok_or(form)?;
+    let (role, public) = public.split_once('=').ok_or(form)?;
+    let role = Role::parse(role).filter(|role| *role != Role::Gateway);
+    let role = role.ok_or("a peer is `user`, `tweet` or `timeline`")?;
+    let address = |text: &str| {
+        text.parse::<SocketAddr>().map_err(|_| format!("`{text}` is not an address with a port"))
+    };
+    Ok(Peer { role, public: address(public)?, internal: address(internal)? })
+}
+
+/// Runs the verb.
+pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let mut chosen: Vec<Role> = Vec::new();
+    for roles in &args.role {
+        match roles {
+            Roles::All => chosen.extend(Role::ALL),
+            Roles::One(role) => chosen.push(*role),
+        }
+    }
+    chosen.sort_unstable();
+    chosen.dedup();
+    let flags =
+        args.port.map(|port| Override { flag: "--port", key: "up.port", value: port.to_string() });
+    // `up.admin_port` is the one port of a whole stack; processes of single roles each need theirs.
+    let admin = args.admin_port.unwrap_or(0);
+    let flags = flags.into_iter().chain([Override {
+        flag: "--admin-port",
+        key: "up.admin_port",
+        value: admin.to_string(),
+    }]);
+    let mut config = context.load(flags.collect())?.config;
+    if args.port.is_none() && !chosen.contains(&Role::Gateway) {
+        config.up.port = 0;
+    }
+    block_on_all_cores(until_told(context, config, &chosen, args.peer.clone()))
+}
+
+async fn until_told(
+    context: &Context,
+    config: Config,
+    roles: &[Role],
+    peers: Vec<Peer>,
+) -> Result<Exit, Failure> {
+    let mut signals =
+        Signals::catch().map_err(|error| StackError::other("catch signals", error))?;
+    let marks = context.env(env::CRASH_MARKS).map(|path| CrashMarks::open(path.as_ref()));
+    let marks = marks.transpose().map_err(|error| StackError::other("write marks", error))?;
+    logs::install(std::io::stderr, &config.log);
+    let rt = TokioRuntime::with_points(marks.as_ref().map(CrashMarks::hook));
+    let names = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(",");
+    let mut process = Process::start(Arc::new(config), rt, roles, &peers).await?;
+    for (role, run) in process.run_files() {
+        let line = format!("{role} listens on {}, admin on {}", run.address, run.admin);
+        context.printer.talk(&line);
+    }
+    let told = tokio::select! {
+        biased;
+        () = signals.next() => true,
+        () = process.until_ready() => false,
+    };
+    if !told {
+        if let Some(marks) = &marks {
+            marks.write("idle");
+        }
+        tracing::info!(roles = names, "ready");
+        context.printer.talk(&format!("{names} ready"));
+        signals.next().await;
+    }
+    signals.next_one_kills();
+    tracing::info!(roles = names, "stopping");
+    process.stop().await;
+    Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_has_a_role_and_both_addresses() {
+        let good = peer("user=127.0.0.1:9001,internal=127.0.0.1:9002").unwrap();
+        assert_eq!((good.role, good.public.port(), good.internal.port()), (Role::User, 9001, 9002));
+        for bad in [
+            "user",
+            "user=127.0.0.1:9001",
+            "gateway=127.0.0.1:1,internal=127.0.0.1:2",
+            "user=localhost,internal=127.0.0.1:2",
+        ] {
+            assert!(peer(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `chirp status`: what runs on the data folder, and how it is.
+
+use serde::Serialize;
+
+use super::{
+    context::{Context, ask, block_on, not_running},
+    exit::{Exit, Failure},
+    up,
+};
+use crate::stack::{
+    DataDir,
+    admin::Queues,
+    data_dir::{RunFile, Running},
+};
+
+/// Flags of `status`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// One JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Status {
+    processes: Vec<Process>,
+}
+
+#[derive(Debug, Serialize)]
+struct Process {
+    /// The role of `chirp serve`; absent for `chirp up`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(flatten)]
+    run: RunFile,
+    ready: bool,
+    queues: Option<Queues>,
+}
+
+/// Runs the verb.
+pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let dir = context.data_dir()?;
+    if !args.json {
+        return show(context, &dir);
+    }
+    let processes = look(&dir)?;
+    let json = serde_json::to_string(&Status { processes });
+    context.printer.data(&json.expect("a status has only string keys"));
+    Ok(Exit::Ok)
+}
+
+/// Shows what runs, for a person.
+pub(crate) fn show(context: &Context, dir: &DataDir) -> Result<Exit, Failure> {
+    let p = context.printer;
+    for process in look(dir)? {
+        let state = if process.ready { p.green("ready") } else { p.yellow("not ready") };
+        match process.role {
+            None if process.ready => up::ready_block(context, dir, &process.run, None),
+            role => p.talk(&format!(
+                "{:<9} {state}  process {}  http://{}  admin http://{}",
+                role.unwrap_or("chirp"),
+                process.run.pid,
+                process.run.address,
+                process.run.admin
+            )),
+        }
+        let Some(queues) = process.queues else { continue };
+        for lane in queues.lanes {
+            p.talk(&format!(
+                "  {:<18}{:>6} waiting {:>6} in flight {:>6} parked  oldest {} ms",
+                format!("lane {}", lane.lane),
+                lane.depth,
+                lane.in_flight,
+                lane.parked,
+                lane.oldest_ms
+            ));
+        }
+        for outbox in queues.outboxes {
+            p.talk(&format!(
+                "  {:<18}{:>6} unsent   oldest {} ms",
+                format!("outbox {}", outbox.role),
+                outbox.unsent,
+                outbox.lag_ms
+            ));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn look(dir: &DataDir) -> Result<Vec<Process>, Failure> {
+    let runs = match dir.running() {
+        Running::Nothing => return Err(not_running(dir)),
+        Running::Starting => {
+            let sentence = "chirp is starting or stopping, and cannot say more yet";
+            return Err(Failure::new(Exit::Timeout, sentence, "ask again in a moment"));
+        }
+        Running::Up(run) => vec![(None, run)],
+        Running::Roles(runs) => {
+            runs.into_iter().map(|(role, run)| (Some(role.as_str()), run)).collect()
+        }
+    };
+    block_on(async {
+        let mut processes = Vec::new();
+        for (role, run) in runs {
+            let ready = ask(run.admin, "/readyz").await?.status == 200;
+            let queues = ask(run.admin, "/queues").await?.json();
+            processes.push(Process { role, run, ready, queues });
+        }
+        Ok(processes)
+    })
+}

@@ -1,0 +1,205 @@
+//! `chirp up`: the whole stack in one process.
+
+use std::{
+    io::Read,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    context::{Context, block_on_all_cores, call_me},
+    exit::{Exit, Failure},
+    status,
+};
+use crate::{
+    config::{Config, Override, env},
+    rt::tokio_rt::TokioRuntime,
+    stack::{
+        DataDir, StackError,
+        crash_marks::CrashMarks,
+        data_dir::{RunFile, Running},
+        signals::Signals,
+        up::{Phase, Prepared},
+    },
+    telemetry::logs,
+};
+
+/// How often the parent of a detached stack looks whether it is ready.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Flags of `up`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Give the terminal back once the stack is ready
+    #[arg(long, short)]
+    detach: bool,
+    /// Port of page and API; 0 takes any free one [default: 8080]
+    #[arg(long, value_name = "N")]
+    port: Option<u16>,
+    /// Port of the admin listener; 0 takes any free one [default: 8081]
+    #[arg(long, value_name = "N")]
+    admin_port: Option<u16>,
+    /// Replicas of a role, such as `timeline=3`; may be repeated [default: 2 of each]
+    #[arg(long, value_name = "ROLE=N", value_parser = replicas)]
+    replicas: Vec<(&'static str, u64)>,
+    /// Leave the terminal's session: the child of `--detach`
+    #[arg(long, hide = true)]
+    detached: bool,
+}
+
+impl Args {
+    fn overrides(&self) -> Vec<Override> {
+        let number = |flag, key, value: Option<u16>| {
+            value.map(|value| Override { flag, key, value: value.to_string() })
+        };
+        let mut all: Vec<Override> = [
+            number("--port", "up.port", self.port),
+            number("--admin-port", "up.admin_port", self.admin_port),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        for (key, count) in &self.replicas {
+            all.push(Override { flag: "--replicas", key, value: count.to_string() });
+        }
+        all
+    }
+}
+
+fn replicas(text: &str) -> Result<(&'static str, u64), String> {
+    let (role, count) = text.split_once('=').ok_or("it must look like `timeline=3`")?;
+    let key = match role {
+        "user" => "up.user_replicas",
+        "tweet" => "up.tweet_replicas",
+        "timeline" => "up.timeline_replicas",
+        _ => return Err("the role must be `user`, `tweet` or `timeline`".to_owned()),
+    };
+    let count = count.parse().map_err(|_| "the number of replicas must be a whole number")?;
+    Ok((key, count))
+}
+
+/// Runs the verb.
+pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let config = context.load(args.overrides())?.config;
+    let dir = DataDir::at(&config.up.data_dir);
+    if let Running::Up(_) = dir.running() {
+        context.printer.talk("chirp is already up on this data folder");
+        return status::show(context, &dir);
+    }
+    if args.detach {
+        return detach(context, &config, &dir);
+    }
+    if args.detached {
+        // Fails only for a leader of a group, which nobody but `--detach` starts us as.
+        let _ = rustix::process::setsid();
+    }
+    block_on_all_cores(until_told(context, config))
+}
+
+async fn until_told(context: &Context, config: Config) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    let mut signals =
+        Signals::catch().map_err(|error| StackError::other("catch signals", error))?;
+    let marks = context.env(env::CRASH_MARKS).map(|path| CrashMarks::open(path.as_ref()));
+    let marks = marks.transpose().map_err(|error| StackError::other("write marks", error))?;
+    let rt = TokioRuntime::with_points(marks.as_ref().map(CrashMarks::hook));
+
+    let progress = |phase: Phase| {
+        let line =
+            format!("  {:<12}{:<44}{:>6} ms", phase.name, phase.about, phase.took.as_millis());
+        context.printer.talk(&context.printer.dim(&line));
+    };
+    let prepared = Prepared::new(Arc::new(config.clone()), &progress).await?;
+    let lines = log_to_file(prepared.dir(), &config)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "starting");
+    let stack = tokio::select! {
+        biased;
+        () = signals.next() => return Ok(Exit::Ok),
+        stack = prepared.start(rt, &progress) => stack?,
+    };
+    if let Some(marks) = &marks {
+        marks.write("idle");
+    }
+    tracing::info!(address = %stack.run_file().address, "ready");
+    ready_block(context, stack.dir(), stack.run_file(), Some(began.elapsed()));
+
+    signals.next().await;
+    signals.next_one_kills();
+    context.printer.talk("stopping: requests in work may finish (Ctrl-C again ends at once)");
+    tracing::info!("stopping");
+    stack.stop().await;
+    tracing::info!("stopped");
+    lines.flush();
+    Ok(Exit::Ok)
+}
+
+fn log_to_file(dir: &DataDir, config: &Config) -> Result<logs::Lines, Failure> {
+    let (lines, pump) = logs::file(&dir.log_file(), &config.log).map_err(|error| {
+        let (path, reason) = (dir.log_file(), error.to_string());
+        StackError::Unwritable { path, reason }
+    })?;
+    std::thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(|| pump.run())
+        .map_err(|error| StackError::other("start a thread", error))?;
+    logs::install(lines.clone(), &config.log);
+    Ok(lines)
+}
+
+/// What a newcomer does next.
+pub(crate) fn ready_block(context: &Context, dir: &DataDir, run: &RunFile, took: Option<Duration>) {
+    let p = context.printer;
+    let url = format!("http://{}", run.address);
+    let root = std::path::absolute(dir.root()).unwrap_or_else(|_| dir.root().to_owned());
+    let logs = root.join("logs").join("chirp.log");
+    let took = took.map(|took| format!(" after {} ms", took.as_millis())).unwrap_or_default();
+    p.talk(&format!("\n{}{took} (process {})\n", p.green("chirp is ready"), run.pid));
+    p.talk(&format!("  page    {}", p.bold(&format!("{url}/"))));
+    p.talk(&format!("  API     {url}  (see docs/api.md)"));
+    p.talk(&format!("  admin   http://{}/queues, /metrics, /config", run.admin));
+    p.talk(&format!("  data    {}  (kept; `down --purge` removes it)", root.display()));
+    p.talk(&format!("  logs    {}", logs.display()));
+    p.talk("\nOpen the page in two browsers, or try:\n");
+    p.talk(&format!(
+        "  curl -s {url}/users -H 'content-type: application/json' \
+         -d '{{\"handle\":\"ada\",\"password\":\"correct horse\"}}'"
+    ));
+    p.talk(&format!("  {}\n", call_me("status", dir)));
+}
+
+/// Starts this program again without the terminal, and waits until it is ready.
+fn detach(context: &Context, config: &Config, dir: &DataDir) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    let failed = |error| Failure::from(StackError::other("start chirp in the background", error));
+    let own = std::env::current_exe().map_err(failed)?;
+    let flags = std::env::args_os().skip(1).filter(|flag| flag != "--detach" && flag != "-d");
+    let mut child = Command::new(own)
+        .args(flags)
+        .arg("--detached")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let limit = config.up.ready_timeout() + Duration::from_secs(5);
+    while began.elapsed() < limit {
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            let mut said = String::new();
+            if let Some(mut stderr) = child.stderr.take() {
+                drop(stderr.read_to_string(&mut said));
+            }
+            context.printer.talk(said.trim_end());
+            let exit = Exit::ALL.into_iter().find(|e| Some(i32::from(e.code())) == status.code());
+            return Ok(exit.unwrap_or(Exit::Failure));
+        }
+        if let Some(run) = dir.read_run(None).filter(|run| run.pid == child.id()) {
+            ready_block(context, dir, &run, Some(began.elapsed()));
+            return Ok(Exit::Ok);
+        }
+        std::thread::sleep(LOOK);
+    }
+    drop(child.kill());
+    let sentence = format!("not ready after {} s", limit.as_secs());
+    Err(Failure::new(Exit::Timeout, sentence, "`chirp logs` may say why"))
+}

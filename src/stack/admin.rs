@@ -1,0 +1,251 @@
+//! The admin listener: health, metrics, queues, configuration, repair. Loopback only; what changes
+//! something needs the service token. No gateway routes here.
+//!
+//! | route | answer |
+//! |---|---|
+//! | `GET /healthz` | 200 while the process lives |
+//! | `GET /readyz` | 200 while every role of the process can answer, else 503 |
+//! | `GET /metrics` | `OpenMetrics` |
+//! | `GET /queues` | depth, in flight, age of oldest, parked per lane; unsent rows per outbox |
+//! | `GET /config` | effective configuration, secrets masked |
+//! | `POST /replay?since_ms=` | publishes again what was committed since then |
+//! | `POST /redrive` | puts parked messages back into their lanes |
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::{
+    config::{self, Config},
+    ports::{Bus, Outbox, Outcome, Queue, StoreError},
+    rt::{Rt, Shutdown},
+    services::kit::Secret,
+    telemetry::Metrics,
+    wire::{
+        problem::{PROBLEM_JSON, Problem},
+        routes::Role,
+    },
+};
+
+/// Header that carries the service token.
+pub const TOKEN_HEADER: &str = "x-chirp-service-token";
+/// Parked messages that one `POST /redrive` moves per lane.
+const REDRIVE_MAX: usize = 10_000;
+
+/// What the admin listener looks at.
+#[derive(Clone)]
+pub struct Admin {
+    /// Time.
+    pub rt: Rt,
+    /// The process's measurements.
+    pub metrics: Metrics,
+    /// The bus, if this process holds it open.
+    pub bus: Option<Arc<dyn Bus>>,
+    /// Outboxes that this process relays.
+    pub outboxes: Vec<(Role, Arc<dyn Outbox>)>,
+    /// Readiness of every role and replica in the process.
+    pub ready: Vec<(Role, watch::Receiver<bool>)>,
+    /// Fires when the process begins to stop: it is not ready from then on.
+    pub draining: Shutdown,
+    /// Effective configuration.
+    pub config: Arc<Config>,
+    /// What a caller must show who wants to change something.
+    pub token: Secret,
+}
+
+/// `GET /queues`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queues {
+    /// Every lane of the bus.
+    pub lanes: Vec<Lane>,
+    /// Every outbox of the process.
+    pub outboxes: Vec<OutboxState>,
+}
+
+/// A lane of the bus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lane {
+    /// Its name.
+    pub lane: String,
+    /// Messages that wait.
+    pub depth: u64,
+    /// Messages that were received and are open.
+    pub in_flight: u64,
+    /// Age of the oldest of both, in milliseconds.
+    pub oldest_ms: u64,
+    /// Messages set aside.
+    pub parked: u64,
+}
+
+/// An outbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxState {
+    /// Whose.
+    pub role: String,
+    /// Rows that were not sent yet.
+    pub unsent: u64,
+    /// Age of the oldest of them, in milliseconds.
+    pub lag_ms: u64,
+}
+
+/// `POST /replay` and `POST /redrive`: how much was put on its way again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// Events, or messages.
+    pub moved: u64,
+}
+
+#[derive(Deserialize)]
+struct Since {
+    since_ms: u64,
+}
+
+impl Admin {
+    /// The routes.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/healthz", get(|| async { "alive\n" }))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .route("/queues", get(queues))
+            .route("/config", get(show_config))
+            .route("/replay", post(replay))
+            .route("/redrive", post(redrive))
+            .with_state(self)
+    }
+
+    /// Roles that cannot answer yet, or no more.
+    fn unready(&self) -> Vec<&'static str> {
+        if self.draining.is_cancelled() {
+            return vec!["stopping"];
+        }
+        self.ready.iter().filter(|(_, ready)| !*ready.borrow()).map(|(r, _)| r.as_str()).collect()
+    }
+
+    /// The state of lanes and outboxes, which also goes to the metrics.
+    async fn queues(&self) -> Result<Queues, StoreError> {
+        let mut queues = Queues::default();
+        if let Some(bus) = &self.bus {
+            for queue in Queue::ALL {
+                let stats = bus.stats(queue).await?;
+                self.metrics.queue(queue, stats);
+                queues.lanes.push(Lane {
+                    lane: queue.as_str().to_owned(),
+                    depth: stats.depth,
+                    in_flight: stats.in_flight,
+                    oldest_ms: stats.oldest_ms,
+                    parked: stats.parked,
+                });
+            }
+        }
+        for (role, outbox) in &self.outboxes {
+            let stats = outbox.stats().await?;
+            let lag_ms = stats.oldest_ms.map_or(0, |at| self.rt.wall_ms().saturating_sub(at));
+            self.metrics.outbox(*role, stats.unsent, lag_ms);
+            let role = role.as_str().to_owned();
+            queues.outboxes.push(OutboxState { role, unsent: stats.unsent, lag_ms });
+        }
+        Ok(queues)
+    }
+
+    fn allow(&self, headers: &HeaderMap) -> Result<(), Box<Response>> {
+        let shown = headers.get(TOKEN_HEADER).map_or(&b""[..], |value| value.as_bytes());
+        let same =
+            aws_lc_rs::constant_time::verify_slices_are_equal(shown, self.token.0.as_bytes());
+        let detail =
+            format!("send the content of the data folder's service.token as {TOKEN_HEADER}");
+        same.map_err(|_| Box::new(problem(StatusCode::FORBIDDEN, "service-token", &detail)))
+    }
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let unready = admin.unready();
+    if unready.is_empty() {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", unready.join(", ")))
+        .into_response()
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    if let Err(error) = admin.queues().await {
+        // The other measurements are worth having most when a store is in trouble.
+        admin.metrics.store_error(&error);
+    }
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], admin.metrics.render()).into_response()
+}
+
+async fn queues(State(admin): State<Admin>) -> Response {
+    match admin.queues().await {
+        Ok(queues) => Json(queues).into_response(),
+        Err(error) => store_trouble(&error),
+    }
+}
+
+async fn show_config(State(admin): State<Admin>) -> Response {
+    let mut table = admin.config.to_table();
+    for (_, section) in &mut table {
+        for (key, value) in section.as_table_mut().into_iter().flatten() {
+            if config::is_secret(key) {
+                *value = toml::Value::String("***".to_owned());
+            }
+        }
+    }
+    Json(table).into_response()
+}
+
+async fn replay(
+    State(admin): State<Admin>,
+    headers: HeaderMap,
+    Query(since): Query<Since>,
+) -> Response {
+    if let Err(refusal) = admin.allow(&headers) {
+        return *refusal;
+    }
+    let mut moved = 0;
+    for (_, outbox) in &admin.outboxes {
+        match outbox.replay(since.since_ms).await {
+            Outcome::Done(count) => moved += count,
+            Outcome::Failed(error) | Outcome::Unknown(error) => return store_trouble(&error),
+        }
+    }
+    Json(Moved { moved }).into_response()
+}
+
+async fn redrive(State(admin): State<Admin>, headers: HeaderMap) -> Response {
+    if let Err(refusal) = admin.allow(&headers) {
+        return *refusal;
+    }
+    let mut moved = 0;
+    if let Some(bus) = &admin.bus {
+        for queue in Queue::ALL {
+            match bus.redrive(queue, REDRIVE_MAX).await {
+                Outcome::Done(count) => moved += count,
+                Outcome::Failed(error) | Outcome::Unknown(error) => return store_trouble(&error),
+            }
+        }
+    }
+    Json(Moved { moved }).into_response()
+}
+
+/// Both repairs may be repeated without harm, so "perhaps" is answered like "no".
+fn store_trouble(error: &StoreError) -> Response {
+    tracing::warn!(store = error.store, kind = error.kind.as_str(), %error, "a store failed");
+    problem(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", "a store failed; try again")
+}
+
+fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let detail = Some(detail.to_owned());
+    let body = Problem { detail, ..Problem::new(status.as_u16(), code, title) };
+    (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], Json(body)).into_response()
+}

@@ -1,0 +1,136 @@
+//! The embedded backends of a process: each role's files, and the caches beside them.
+
+use std::{path::Path, sync::Arc};
+
+use super::{
+    DataDir, StackError,
+    roles::{Backends, TimelineBackend, TweetBackend, UserBackend},
+};
+use crate::{
+    adapters::embedded::{
+        Db, OpenError, TimelineStores, TweetStores, UserStores,
+        cache::{EmbeddedCache, Limits},
+        hints::EmbeddedHints,
+        limiter::EmbeddedLimiter,
+        sqlite::Options,
+    },
+    config::Config,
+    ports::{Hints, RateLimiter, StoreError},
+    rt::Rt,
+    wire::routes::Role,
+};
+
+/// Open stores, as ports.
+pub(super) struct Opened {
+    pub(super) backends: Backends,
+    files: Vec<Db>,
+}
+
+impl Opened {
+    /// Opens what `roles` own, and the bus if any of them uses it.
+    pub(super) async fn open(
+        dir: &DataDir,
+        rt: &Rt,
+        config: &Config,
+        roles: &[Role],
+    ) -> Result<Self, StackError> {
+        let root = dir.root().to_owned();
+        let (own, clock) = (roles.to_vec(), rt.clone());
+        let opened = rt.blocking(move || open_files(&root, &clock, &own)).await;
+        let opened = opened.ok_or_else(|| StackError::other("open the stores", "a panic"))?;
+        let (user, tweet, timeline) = opened.map_err(StackError::from)?;
+        let recovered = async {
+            // The locks say that nobody else owns these, so what is held is held by a dead process.
+            let mut rows = 0;
+            if let Some(user) = &user {
+                rows += user.recover().await.certain()?;
+            }
+            if let Some(tweet) = &tweet {
+                rows += tweet.recover().await.certain()?;
+            }
+            if let Some(timeline) = timeline.as_ref().filter(|_| roles.contains(&Role::Timeline)) {
+                rows += timeline.recover(rt).await.certain()?;
+            }
+            Ok::<u64, StoreError>(rows)
+        };
+        match recovered.await {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(rows, "took up what a killed process held"),
+            // Then they come back when their time runs out.
+            Err(error) => tracing::warn!(%error, "what a killed process held waits for its lease"),
+        }
+
+        let mut files = Vec::new();
+        files.extend(user.iter().map(|user| user.db.clone()));
+        files.extend(tweet.iter().map(|tweet| tweet.db.clone()));
+        files.extend(timeline.iter().map(|timeline| timeline.db.clone()));
+        let bus = timeline.as_ref().map(|timeline| Arc::clone(&timeline.bus));
+        let timeline = timeline.filter(|_| roles.contains(&Role::Timeline)).map(|timeline| {
+            let entries_max = usize::try_from(config.services.timeline.entries_max);
+            let entries_max = entries_max.unwrap_or(usize::MAX);
+            let limits = Limits { entries_max, ..Limits::default() };
+            let cache = Arc::new(EmbeddedCache::new(rt.clone(), limits));
+            TimelineBackend {
+                store: timeline.store,
+                cache: cache.clone(),
+                relations: cache.clone(),
+                bodies: cache,
+            }
+        });
+        let limiter: Arc<dyn RateLimiter> = Arc::new(EmbeddedLimiter::new(rt.clone()));
+        let hints: Arc<dyn Hints> = Arc::new(EmbeddedHints::new());
+        let backends = Backends {
+            user: user.map(|UserStores { users, graph, outbox, keys, .. }| UserBackend {
+                users,
+                graph,
+                keys,
+                outbox,
+            }),
+            tweet: tweet.map(|TweetStores { tweets, outbox, .. }| TweetBackend { tweets, outbox }),
+            timeline,
+            bus,
+            limiter,
+            hints,
+        };
+        Ok(Self { backends, files })
+    }
+
+    /// Ends what waits and closes all files.
+    pub(super) async fn close(self, rt: &Rt) {
+        let Self { backends, files } = self;
+        drop(backends);
+        rt.blocking(move || files.iter().for_each(Db::close)).await;
+    }
+}
+
+type Files = (Option<UserStores>, Option<TweetStores>, Option<TimelineStores>);
+
+fn open_files(root: &Path, rt: &Rt, roles: &[Role]) -> Result<Files, OpenError> {
+    let has = |role| roles.contains(&role);
+    let options = Options::default();
+    // Everybody but the gateway publishes to the bus or receives from it.
+    let bus = roles.iter().any(|role| *role != Role::Gateway);
+    let user = has(Role::User).then(|| UserStores::open(root, rt, options)).transpose()?;
+    let tweet = has(Role::Tweet).then(|| TweetStores::open(root, options)).transpose()?;
+    let timeline = bus.then(|| TimelineStores::open(root, rt, options)).transpose()?;
+    Ok((user, tweet, timeline))
+}
+
+impl From<OpenError> for StackError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::NotWritable { path, why } => Self::Unwritable { path, reason: why },
+            OpenError::Corrupt { path, why } => Self::Corrupt { path, reason: why },
+            OpenError::Foreign { path, expected } => {
+                Self::Corrupt { path, reason: format!("it is not the {expected} store") }
+            }
+            OpenError::Version { path, found, expected } => {
+                Self::Version { path, found: found.into(), known: expected.into() }
+            }
+            OpenError::Busy { path } => {
+                let path = path.parent().unwrap_or(&path).to_owned();
+                Self::Locked { path, holder: "another program".to_owned() }
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Why a stack does not start, or not stop.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use crate::wire::routes::Role;
+
+/// Why a stack does not start, or not stop. One sentence each; the command line adds the hint.
+#[derive(Debug, thiserror::Error)]
+pub enum StackError {
+    /// Somebody else listens there.
+    #[error("port {} of {} is in use", .0.port(), .0.ip())]
+    PortInUse(SocketAddr),
+    /// The address cannot be listened on for another reason.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The data folder, or a file in it, cannot be made or written.
+    #[error("the data folder `{}` cannot be written: {reason}", path.display())]
+    Unwritable {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// A file of the data folder cannot be read as what it is.
+    #[error("`{}` is damaged: {reason}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file of the data folder was written by another version.
+    #[error("`{}` has data of version {found}, this program knows version {known}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The version that this build reads and writes.
+        known: i64,
+    },
+    /// Another process holds the data folder, or this role of it.
+    #[error("the data folder `{}` is in use by {holder}", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// Who holds it, as far as is known.
+        holder: String,
+    },
+    /// Some role did not become ready in time.
+    #[error("not ready after {limit_ms} ms: {} cannot answer yet", name(roles))]
+    NotReady {
+        /// The time that was allowed, in milliseconds.
+        limit_ms: u64,
+        /// Which roles.
+        roles: Vec<Role>,
+    },
+    /// Something that has no remedy of its own.
+    #[error("cannot {what}")]
+    Other {
+        /// What was attempted.
+        what: &'static str,
+        /// What came back.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl StackError {
+    /// An error without a remedy of its own.
+    pub fn other(
+        what: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Other { what, source: source.into() }
+    }
+}
+
+fn name(roles: &[Role]) -> String {
+    roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ")
+}

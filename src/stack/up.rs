@@ -1,0 +1,217 @@
+//! `chirp up`: every role in one process, over the embedded backends.
+//!
+//! Phases, in this order: listeners are bound (so a port in use is found before anything is made),
+//! the data folder is made and locked, the stores are opened, the roles built and started, the
+//! listeners served, and readiness awaited. Replicas are task groups with near-caches of their own.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    DataDir, StackError,
+    admin::Admin,
+    backends::Opened,
+    data_dir::{Lock, RunFile},
+    listen::{Bound, bind},
+    node::Node,
+    roles::Shared,
+};
+use crate::{
+    adapters::rpc::Peers,
+    config::Config,
+    rt::{Rt, Shutdown},
+    telemetry::Metrics,
+    wire::routes::Role,
+};
+
+/// A finished phase of a start.
+#[derive(Clone, Debug)]
+pub struct Phase {
+    /// What it is called.
+    pub name: &'static str,
+    /// What was done.
+    pub about: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Told of every finished phase.
+pub type Progress<'a> = dyn Fn(Phase) + 'a;
+
+/// Listeners are bound and the data folder is ours. Dropping it undoes what was made.
+#[derive(Debug)]
+pub struct Prepared {
+    config: Arc<Config>,
+    dir: DataDir,
+    undo: Undo,
+    lock: Lock,
+    public: Bound,
+    admin: Bound,
+}
+
+/// A whole stack that can answer.
+pub struct Stack {
+    rt: Rt,
+    node: Node,
+    opened: Opened,
+    dir: DataDir,
+    run: RunFile,
+    drain: Duration,
+    /// Last, so that nobody can take the folder before everything above is closed.
+    _lock: Lock,
+}
+
+/// Removes a data folder that was made by a start which then failed.
+#[derive(Debug)]
+struct Undo(Option<DataDir>);
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if let Some(dir) = &self.0 {
+            // The start has failed for a better reason than this could give.
+            drop(dir.purge());
+        }
+    }
+}
+
+impl Prepared {
+    /// Binds the listeners, makes the data folder and locks it.
+    ///
+    /// # Errors
+    /// [`StackError`]; nothing is left behind.
+    pub async fn new(config: Arc<Config>, progress: &Progress<'_>) -> Result<Self, StackError> {
+        let began = Instant::now();
+        let port = |port: u64| u16::try_from(port).unwrap_or(u16::MAX);
+        let public = bind(SocketAddr::new(config.up.address, port(config.up.port))).await?;
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let admin = bind(SocketAddr::new(loopback, port(config.up.admin_port))).await?;
+        let about = format!("{} and {}", public.address, admin.address);
+        progress(Phase { name: "listeners", about, took: began.elapsed() });
+
+        let began = Instant::now();
+        let dir = DataDir::at(&config.up.data_dir);
+        let fresh = dir.create()?;
+        let mut undo = Undo(None);
+        let lock = dir.lock_all()?;
+        if fresh {
+            undo.0 = Some(dir.clone());
+        }
+        let about = format!("{}{}", dir.root().display(), if fresh { " (new)" } else { "" });
+        progress(Phase { name: "data folder", about, took: began.elapsed() });
+        Ok(Self { config, dir, undo, lock, public, admin })
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub fn dir(&self) -> &DataDir {
+        &self.dir
+    }
+
+    /// Opens the stores, builds and starts the roles, serves, and waits until all are ready.
+    ///
+    /// # Errors
+    /// [`StackError`]; nothing runs any more, and a data folder that was made for this is removed.
+    pub async fn start(self, rt: Rt, progress: &Progress<'_>) -> Result<Stack, StackError> {
+        // Dropped from the last to the first: the folder is undone before it is unlocked.
+        let Self { config, dir, lock, mut undo, public, admin } = self;
+        let began = Instant::now();
+        let metrics = Metrics::new();
+        let opened = Opened::open(&dir, &rt, &config, &Role::ALL).await?;
+        let about = "user.db, tweet.db, timeline.db".to_owned();
+        progress(Phase { name: "stores", about, took: began.elapsed() });
+
+        let began = Instant::now();
+        let rpc = Peers::new(rt.clone());
+        let stop = Shutdown::new();
+        let shared = Shared {
+            rt: rt.clone(),
+            rpc: rpc.clone(),
+            metrics: metrics.clone(),
+            config: Arc::clone(&config),
+            token: dir.service_token(&rt)?,
+            stop: stop.clone(),
+        };
+        let mut services = Vec::new();
+        let mut page = axum::Router::new();
+        let mut internal = axum::Router::new();
+        for role in Role::ALL {
+            for replica in 0..config.up.replicas(role) {
+                let service = shared.build(role, replica, &opened.backends)?;
+                rpc.add_local(role, service.public.clone(), service.internal.clone());
+                match role {
+                    Role::Gateway => page = service.public.clone(),
+                    _ if replica == 0 => {
+                        internal = internal.nest(&format!("/{role}"), service.internal.clone());
+                    }
+                    _ => {}
+                }
+                services.push(service);
+            }
+        }
+        let mut node = Node::start(&rt, &mut services, stop);
+        let counts = Role::ALL.map(|role| format!("{role} {}", config.up.replicas(role)));
+        progress(Phase { name: "roles", about: counts.join(", "), took: began.elapsed() });
+
+        let began = Instant::now();
+        let run = run_file(&rt, &config, &public, &admin);
+        let admin_state = Admin {
+            rt: rt.clone(),
+            metrics,
+            bus: opened.backends.bus.clone(),
+            outboxes: opened.backends.outboxes(),
+            ready: node.ready.clone(),
+            draining: node.draining.clone(),
+            config: Arc::clone(&config),
+            token: shared.token.clone(),
+        };
+        let connections = usize::try_from(config.up.connections_max).unwrap_or(usize::MAX);
+        node.servers.push(public.serve(page, connections));
+        node.servers.push(admin.serve(admin_state.router().merge(internal), connections));
+        if let Err(error) = node.until_ready(config.up.ready_timeout()).await {
+            node.stop(Duration::ZERO).await;
+            opened.close(&rt).await;
+            return Err(error);
+        }
+        dir.write_run(None, &run)?;
+        undo.0 = None;
+        let about = "every replica holds keys and revocations".to_owned();
+        progress(Phase { name: "ready", about, took: began.elapsed() });
+        Ok(Stack { rt, node, opened, dir, run, drain: config.up.drain(), _lock: lock })
+    }
+}
+
+fn run_file(rt: &Rt, config: &Config, public: &Bound, admin: &Bound) -> RunFile {
+    let replicas = |role: Role| (role.as_str().to_owned(), config.up.replicas(role));
+    RunFile {
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at_ms: rt.wall_ms(),
+        address: public.address,
+        admin: admin.address,
+        replicas: Role::ALL.map(replicas).to_vec(),
+    }
+}
+
+impl Stack {
+    /// Where it is reached.
+    #[must_use]
+    pub fn run_file(&self) -> &RunFile {
+        &self.run
+    }
+
+    /// Its data folder.
+    #[must_use]
+    pub fn dir(&self) -> &DataDir {
+        &self.dir
+    }
+
+    /// Stops it: not ready, no new connections, requests in work finish, loops end, stores close.
+    pub async fn stop(self) {
+        self.node.stop(self.drain).await;
+        self.opened.close(&self.rt).await;
+        self.dir.remove_run(None);
+    }
+}

@@ -1,0 +1,360 @@
+//! Condition -> sentence, hint, exit code: one table for everything that can stand in the way.
+
+use std::{fs, net::TcpListener, path::Path, process::Child};
+
+use crate::support::{PATIENCE, chirp, run_in};
+
+/// A condition with what the user is told.
+struct Case {
+    name: &'static str,
+    /// Brings the condition about in the folder where the command is run; what it gives is held
+    /// until the command has ended. The last text is put for `{}` in the arguments.
+    given: fn(&Path) -> (Option<Holder>, String),
+    run: &'static [&'static str],
+    env: &'static [(&'static str, &'static str)],
+    exit: i32,
+    sentence: &'static str,
+    hint: &'static str,
+    /// Nothing may be left in the folder.
+    clean: bool,
+}
+
+enum Holder {
+    Port(#[expect(dead_code, reason = "held, not read")] TcpListener),
+    Process(Child),
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        if let Self::Process(child) = self {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+const UP: &[&str] = &["up", "--port", "0", "--admin-port", "0"];
+const NOTHING: fn(&Path) -> (Option<Holder>, String) = |_| (None, String::new());
+
+const DEFAULT: Case = Case {
+    name: "",
+    given: NOTHING,
+    run: UP,
+    env: &[],
+    exit: 0,
+    sentence: "",
+    hint: "",
+    clean: false,
+};
+
+fn busy_port(_: &Path) -> (Option<Holder>, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    (Some(Holder::Port(listener)), port)
+}
+
+/// A data folder as a stack leaves it.
+fn stopped_stack(folder: &Path) {
+    let args = ["up", "--detach", "--port", "0", "--admin-port", "0"];
+    let up = run_in(folder, &args);
+    assert!(up.status.success(), "{up:?}");
+    let down = run_in(folder, &["down"]);
+    assert!(down.status.success(), "{down:?}");
+}
+
+fn damaged_store(folder: &Path) -> (Option<Holder>, String) {
+    stopped_stack(folder);
+    fs::write(folder.join(".chirp/user.db"), "this is no database, but long enough").unwrap();
+    (None, String::new())
+}
+
+fn newer_store(folder: &Path) -> (Option<Holder>, String) {
+    stopped_stack(folder);
+    let file = rusqlite::Connection::open(folder.join(".chirp/tweet.db")).unwrap();
+    file.pragma_update(None, "user_version", 999).unwrap();
+    (None, String::new())
+}
+
+fn damaged_token(folder: &Path) -> (Option<Holder>, String) {
+    stopped_stack(folder);
+    fs::write(folder.join(".chirp/service.token"), "short").unwrap();
+    (None, String::new())
+}
+
+fn damaged_keys(folder: &Path) -> (Option<Holder>, String) {
+    stopped_stack(folder);
+    fs::write(folder.join(".chirp/keys.json"), "{").unwrap();
+    (None, String::new())
+}
+
+fn role_runs(folder: &Path) -> (Option<Holder>, String) {
+    let mut command = chirp(&["serve", "--role", "user"]);
+    let child = command.current_dir(folder).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let began = std::time::Instant::now();
+    while !folder.join(".chirp/run/user.json").exists() {
+        assert!(began.elapsed() < PATIENCE);
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    (Some(Holder::Process(child)), String::new())
+}
+
+fn config(text: &'static str, folder: &Path) -> (Option<Holder>, String) {
+    fs::write(folder.join("chirp.toml"), text).unwrap();
+    (None, String::new())
+}
+
+#[expect(clippy::too_many_lines, reason = "it is one table")]
+fn cases() -> Vec<Case> {
+    vec![
+        Case {
+            name: "port in use",
+            given: busy_port,
+            run: &["up", "--port", "{}", "--admin-port", "0"],
+            exit: 10,
+            sentence: "port {} of 127.0.0.1 is in use",
+            hint: "choose another with `--port` or `--admin-port`",
+            clean: true,
+            ..DEFAULT
+        },
+        Case {
+            name: "admin port in use, detached",
+            given: busy_port,
+            run: &["up", "--port", "0", "--admin-port", "{}", "--detach"],
+            exit: 10,
+            sentence: "port {} of 127.0.0.1 is in use",
+            hint: "choose another with",
+            clean: true,
+            ..DEFAULT
+        },
+        Case {
+            name: "address of another machine",
+            env: &[("CHIRP_UP_ADDRESS", "192.0.2.1")],
+            exit: 10,
+            sentence: "cannot listen on 192.0.2.1:0: ",
+            hint: "choose an address of this machine",
+            clean: true,
+            ..DEFAULT
+        },
+        Case {
+            name: "data folder below a file",
+            given: |folder| {
+                fs::write(folder.join("file"), "").unwrap();
+                (None, String::new())
+            },
+            run: &["up", "--port", "0", "--admin-port", "0", "--data-dir", "file/data"],
+            exit: 11,
+            sentence: "the data folder `file/data` cannot be written: not a directory",
+            hint: "choose another folder with `--data-dir`",
+            ..DEFAULT
+        },
+        Case {
+            name: "damaged store",
+            given: damaged_store,
+            exit: 12,
+            sentence: "`.chirp/user.db` is damaged: ",
+            hint: "restore the file from a copy, or begin anew",
+            ..DEFAULT
+        },
+        Case {
+            name: "damaged token",
+            given: damaged_token,
+            exit: 12,
+            sentence: "`.chirp/service.token` is damaged: it is not 64 hexadecimal digits",
+            hint: "restore the file from a copy",
+            ..DEFAULT
+        },
+        Case {
+            name: "store of a newer version",
+            given: newer_store,
+            exit: 13,
+            sentence: "`.chirp/tweet.db` has data of version 999, this program knows version",
+            hint: "use the newer program that wrote it",
+            ..DEFAULT
+        },
+        Case {
+            name: "a role runs here already",
+            given: role_runs,
+            exit: 14,
+            sentence: "the data folder `.chirp` is in use by `chirp serve` (user ",
+            hint: "`chirp status` shows what runs",
+            ..DEFAULT
+        },
+        Case {
+            name: "the same role twice",
+            given: role_runs,
+            run: &["serve", "--role", "user,tweet", "--port", "0"],
+            exit: 14,
+            sentence: "the data folder `.chirp` is in use by `chirp serve` (user ",
+            hint: "`chirp status` shows what runs",
+            ..DEFAULT
+        },
+        Case {
+            name: "no stack to show",
+            run: &["status"],
+            exit: 15,
+            sentence: "nothing runs on the data folder `.chirp`",
+            hint: "starts it",
+            clean: true,
+            ..DEFAULT
+        },
+        Case {
+            name: "no stack to stop",
+            run: &["down"],
+            exit: 15,
+            sentence: "nothing runs on the data folder `.chirp`",
+            hint: "starts it",
+            clean: true,
+            ..DEFAULT
+        },
+        Case {
+            name: "no log to show",
+            run: &["logs"],
+            exit: 15,
+            sentence: "there is no log file `.chirp/logs/chirp.log`",
+            hint: "`chirp up` writes it",
+            clean: true,
+            ..DEFAULT
+        },
+        Case {
+            name: "nothing to replay",
+            run: &["replay", "--since", "1h"],
+            exit: 11,
+            sentence: "the data folder `.chirp` cannot be written: there is no such folder",
+            hint: "choose another folder",
+            clean: true,
+            ..DEFAULT
+        },
+        Case {
+            name: "keys that cannot be read",
+            given: damaged_keys,
+            env: &[("CHIRP_UP_READY_TIMEOUT_MS", "300")],
+            exit: 16,
+            sentence: "not ready after 300 ms: ",
+            hint: "`chirp logs` may say why",
+            ..DEFAULT
+        },
+        Case {
+            name: "unknown key in the file",
+            given: |folder| config("[up]\nprot = 1\n", folder),
+            exit: 3,
+            sentence: "chirp.toml sets `up.prot`, which is not a key of the configuration",
+            hint: "did you mean `up.port`?",
+            ..DEFAULT
+        },
+        Case {
+            name: "value out of range",
+            given: |folder| config("[timeline]\npage_max = 0\n", folder),
+            run: &["config", "show"],
+            exit: 3,
+            sentence: "chirp.toml is refused: `timeline.page_max` is 0, allowed are 1 to 200",
+            hint: "`chirp config show` lists every key",
+            ..DEFAULT
+        },
+        Case {
+            name: "unknown variable",
+            env: &[("CHIRP_UP_PROT", "1")],
+            exit: 3,
+            sentence: "the environment sets `CHIRP_UP_PROT`, which is not a key",
+            hint: "did you mean `CHIRP_UP_PORT`?",
+            clean: true,
+            ..DEFAULT
+        },
+        Case {
+            name: "no such configuration file",
+            run: &["up", "--config", "nowhere.toml"],
+            exit: 3,
+            sentence: "cannot read `nowhere.toml`: ",
+            hint: "name a file that can be read",
+            clean: true,
+            ..DEFAULT
+        },
+        Case {
+            name: "unknown flag",
+            run: &["up", "--prot", "1"],
+            exit: 2,
+            sentence: "unexpected argument '--prot' found",
+            hint: "a similar argument exists: '--port'",
+            clean: true,
+            ..DEFAULT
+        },
+        Case {
+            name: "not a role",
+            run: &["serve", "--role", "mail"],
+            exit: 2,
+            sentence: "the roles are gateway, user, tweet, timeline, and `all`",
+            hint: "try '--help'",
+            clean: true,
+            ..DEFAULT
+        },
+        Case {
+            name: "not a time",
+            run: &["replay", "--since", "tomorrow"],
+            exit: 2,
+            sentence: "it is neither like `2h` nor like `2026-11-24T13:00:00Z` nor",
+            hint: "try '--help'",
+            clean: true,
+            ..DEFAULT
+        },
+    ]
+}
+
+#[test]
+fn every_condition_has_its_sentence_its_hint_and_its_exit_code() {
+    for case in cases() {
+        let folder = tempfile::tempdir().unwrap();
+        let (held, word) = (case.given)(folder.path());
+        let args: Vec<String> = case.run.iter().map(|arg| arg.replace("{}", &word)).collect();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut command = chirp(&args);
+        command.current_dir(folder.path()).envs(case.env.iter().copied());
+        let output = command.output().unwrap();
+        drop(held);
+        let said = String::from_utf8(output.stderr).unwrap();
+        let name = case.name;
+        assert_eq!(output.status.code(), Some(case.exit), "{name}: {said}");
+        assert!(output.stdout.is_empty(), "{name}: talk belongs on stderr");
+        for wanted in [case.sentence.replace("{}", &word).as_str(), case.hint] {
+            assert!(said.contains(wanted), "{name}: {said}\nlacks: {wanted}");
+        }
+        assert!(!said.contains("panicked"), "{name}: {said}");
+        assert!(!said.contains('\x1b'), "{name}: colours without a terminal");
+        if case.clean {
+            let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+            assert!(left.is_empty(), "{name} left {left:?}");
+        }
+    }
+}
+
+#[test]
+fn help_and_completions_are_data_and_help_has_the_exit_codes() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = run_in(folder.path(), &["--help"]);
+    let text = String::from_utf8(help.stdout).unwrap();
+    assert!(help.status.success());
+    assert!(text.contains("13  the data folder was written by another version"), "{text}");
+    let script = run_in(folder.path(), &["completions", "bash"]);
+    assert!(String::from_utf8(script.stdout).unwrap().contains("_chirp"));
+}
+
+#[test]
+fn the_configuration_shows_every_value_with_where_it_is_from() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("chirp.toml"), "[up]\nport = 9000\n").unwrap();
+    let mut command = chirp(&["config", "show", "--json"]);
+    let output = command.current_dir(folder.path()).env("CHIRP_LOG_LEVEL", "debug").output();
+    let all: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+    for (key, value, from) in [
+        ("up.port", "9000", "chirp.toml"),
+        ("log.level", "\"debug\"", "CHIRP_LOG_LEVEL"),
+        ("timeline.near_ttl_ms", "250", "default"),
+    ] {
+        assert_eq!(
+            (all[key]["value"].to_string().as_str(), &all[key]["from"]),
+            (value, &from.into())
+        );
+    }
+    let text = run_in(folder.path(), &["config", "show"]).stdout;
+    fs::write(folder.path().join("chirp.toml"), &text).unwrap();
+    let again = run_in(folder.path(), &["config", "show"]);
+    assert!(again.status.success(), "what is shown can be read back: {again:?}");
+}

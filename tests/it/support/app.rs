@@ -1,0 +1,181 @@
+//! A running stack with a data folder of its own, on free ports; gone when it is dropped.
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use chirp::stack::data_dir::RunFile;
+use tempfile::TempDir;
+
+use super::{Actor, Client, eventually};
+
+/// How many processes the stack has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// `chirp up`.
+    OneProcess,
+    /// `chirp serve`, once per role.
+    PerRole,
+}
+
+/// Settings of every test: cheap hashing, and limits that nobody meets by accident.
+const ENV: [(&str, &str); 5] = [
+    ("CHIRP_AUTH_ARGON2_MEMORY_KIB", "8"),
+    ("CHIRP_AUTH_ARGON2_PASSES", "1"),
+    ("CHIRP_HTTP_USER_CALLS_PER_MINUTE", "1000000"),
+    ("CHIRP_HTTP_ADDRESS_CALLS_PER_MINUTE", "1000000"),
+    ("CHIRP_HTTP_ADDRESS_LOGINS_PER_MINUTE", "1000000"),
+];
+
+/// A running stack.
+pub struct TestApp {
+    pub shape: Shape,
+    pub client: Client,
+    /// The gateway.
+    pub address: SocketAddr,
+    /// The admin listener of the gateway's process.
+    pub admin: SocketAddr,
+    folder: TempDir,
+    children: Vec<(&'static str, Child)>,
+    env: Vec<(&'static str, String)>,
+}
+
+/// The program, with nothing of the surrounding environment that concerns it.
+pub fn chirp(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chirp"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CHIRP_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// Runs the program to its end, in `folder`.
+pub fn run_in(folder: &Path, args: &[&str]) -> Output {
+    chirp(args).current_dir(folder).output().unwrap()
+}
+
+impl TestApp {
+    /// A stack with the settings of tests.
+    pub async fn start(shape: Shape) -> Self {
+        Self::start_with(shape, &[]).await
+    }
+
+    /// A stack with some variables of the environment changed.
+    pub async fn start_with(shape: Shape, changed: &[(&'static str, &str)]) -> Self {
+        let mut env: Vec<(&'static str, String)> =
+            ENV.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        env.retain(|(name, _)| changed.iter().all(|(other, _)| other != name));
+        env.extend(changed.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut app = Self {
+            shape,
+            client: Client::default(),
+            address: nowhere,
+            admin: nowhere,
+            folder: tempfile::tempdir().unwrap(),
+            children: Vec::new(),
+            env,
+        };
+        app.launch().await;
+        app
+    }
+
+    /// The data folder.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Runs a verb of the command line on this stack's data folder.
+    pub fn runs(&self, args: &[&str]) -> Output {
+        let data = self.data_dir();
+        let all = [args, &["--data-dir", data.to_str().unwrap()]].concat();
+        run_in(self.folder.path(), &all)
+    }
+
+    /// Ends every process as a power failure would, and starts them again.
+    pub async fn crashes_and_comes_back(&mut self) {
+        self.kill();
+        self.launch().await;
+    }
+
+    /// Somebody signs up.
+    pub async fn signs_up(&self, handle: &str) -> Actor {
+        Actor::signs_up(self, handle).await
+    }
+
+    async fn launch(&mut self) {
+        let roles: &[&'static str] = match self.shape {
+            Shape::OneProcess => &["up"],
+            Shape::PerRole => &["gateway", "user", "tweet", "timeline"],
+        };
+        for role in roles {
+            let child = self.spawn(role);
+            self.children.push((role, child));
+        }
+        let data = self.data_dir();
+        let (file, pid) = match self.shape {
+            Shape::OneProcess => (data.join("run.json"), self.children[0].1.id()),
+            Shape::PerRole => (data.join("run/gateway.json"), self.children[0].1.id()),
+        };
+        let run = eventually("the stack says where it is", || async {
+            let run: RunFile = serde_json::from_slice(&fs::read(&file).ok()?).ok()?;
+            (run.pid == pid).then_some(run)
+        });
+        let run = run.await;
+        (self.address, self.admin) = (run.address, run.admin);
+        let client = self.client.clone();
+        eventually("the stack is ready", || async {
+            let answer = client.get(run.admin, "/readyz").await.ok()?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    fn spawn(&self, role: &str) -> Child {
+        let data = self.data_dir();
+        let data = data.to_str().unwrap();
+        let mut command = match role {
+            "up" => chirp(&["up", "--port", "0", "--admin-port", "0", "--data-dir", data]),
+            role => chirp(&["serve", "--role", role, "--port", "0", "--data-dir", data]),
+        };
+        let talk = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join(format!("{role}.stderr")))
+            .unwrap();
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.current_dir(self.folder.path()).stdout(Stdio::null()).stderr(talk).spawn().unwrap()
+    }
+
+    fn kill(&mut self) {
+        for (_, child) in &mut self.children {
+            drop(child.kill());
+        }
+        for (_, mut child) in self.children.drain(..) {
+            drop(child.wait());
+        }
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.data_dir().join("logs/chirp.log");
+            let talks = self.children.iter().map(|(role, _)| format!("{role}.stderr"));
+            let files = talks.map(|name| self.folder.path().join(name)).chain([log]);
+            for file in files {
+                let text = fs::read_to_string(&file).unwrap_or_default();
+                let last: Vec<&str> = text.lines().rev().take(30).collect();
+                eprintln!("--- the end of {}", file.display());
+                last.iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        }
+        self.kill();
+    }
+}

@@ -14,10 +14,16 @@ use std::{
 };
 
 use chirp::{
-    adapters::embedded::{Db, TimelineStores, TweetStores, UserStores, sqlite::Options},
+    adapters::embedded::{
+        Db, TimelineStores, TweetStores, UserStores,
+        cache::{EmbeddedCache, Limits},
+        hints::EmbeddedHints,
+        limiter::EmbeddedLimiter,
+        sqlite::Options,
+    },
     ports::contract::{
-        Behaviour, HANGS, Outage, bus, failures, graph, outbox, timeline_store, tweets, users,
-        wrong,
+        Behaviour, HANGS, Outage, body_cache, bus, failures, graph, hints, keys, limiter, outbox,
+        relation_cache, timeline_cache, timeline_store, tweets, users, wrong,
     },
     rt::{Rt, tokio_rt::TokioRuntime},
 };
@@ -206,4 +212,119 @@ async fn wrong_timeline_stores_are_rejected() {
     let folders = Folders::new();
     let fresh = || sqlite_timelines(&folders);
     reject(&folders.rt, timeline_store::BEHAVIOURS, Fault::ALL, fresh, broken).await;
+}
+
+/// The folder cannot be read while a file stands in its place.
+fn file_keys(folders: &Folders) -> keys::Context {
+    let dir = folders.next();
+    let keys = UserStores::open(&dir, &folders.rt, Options::default()).unwrap().keys;
+    let outage = Outage::new(move |_| {
+        std::fs::remove_dir_all(&dir).unwrap();
+        std::fs::write(&dir, b"not a folder").unwrap();
+    });
+    keys::Context { keys, rt: folders.rt.clone(), outage: Some(outage) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_in_a_file_keep_their_contract() {
+    let folders = Folders::new();
+    hold(&folders.rt, keys::BEHAVIOURS, || file_keys(&folders)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_stores_of_keys_are_rejected() {
+    use wrong::keys::{Fault, broken};
+    let folders = Folders::new();
+    reject(&folders.rt, keys::BEHAVIOURS, Fault::ALL, || file_keys(&folders), broken).await;
+}
+
+/// Memory of the process has no outage; the wrong adapters bring their own.
+fn embedded_timelines(rt: &Rt) -> timeline_cache::Context {
+    let cache = Arc::new(EmbeddedCache::new(rt.clone(), Limits::default()));
+    let timelines = cache.clone();
+    timeline_cache::Context { timelines, relations: cache, rt: rt.clone(), outage: None }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn embedded_timelines_keep_their_contract() {
+    let rt = TokioRuntime::handle();
+    hold(&rt, timeline_cache::BEHAVIOURS, || embedded_timelines(&rt)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_caches_of_timelines_are_rejected() {
+    use wrong::timeline_cache::{Fault, broken};
+    let rt = TokioRuntime::handle();
+    reject(&rt, timeline_cache::BEHAVIOURS, Fault::ALL, || embedded_timelines(&rt), broken).await;
+}
+
+fn embedded_relations(rt: &Rt) -> relation_cache::Context {
+    let relations = Arc::new(EmbeddedCache::new(rt.clone(), Limits::default()));
+    relation_cache::Context { relations, rt: rt.clone(), outage: None }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn embedded_relations_keep_their_contract() {
+    let rt = TokioRuntime::handle();
+    hold(&rt, relation_cache::BEHAVIOURS, || embedded_relations(&rt)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_caches_of_relations_are_rejected() {
+    use wrong::relation_cache::{Fault, broken};
+    let rt = TokioRuntime::handle();
+    reject(&rt, relation_cache::BEHAVIOURS, Fault::ALL, || embedded_relations(&rt), broken).await;
+}
+
+fn embedded_bodies(rt: &Rt) -> body_cache::Context {
+    let bodies = Arc::new(EmbeddedCache::new(rt.clone(), Limits::default()));
+    body_cache::Context { bodies, rt: rt.clone(), outage: None }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn embedded_bodies_keep_their_contract() {
+    let rt = TokioRuntime::handle();
+    hold(&rt, body_cache::BEHAVIOURS, || embedded_bodies(&rt)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_caches_of_bodies_are_rejected() {
+    use wrong::body_cache::{Fault, broken};
+    let rt = TokioRuntime::handle();
+    reject(&rt, body_cache::BEHAVIOURS, Fault::ALL, || embedded_bodies(&rt), broken).await;
+}
+
+fn embedded_limiter(rt: &Rt) -> limiter::Context {
+    let limiter = Arc::new(EmbeddedLimiter::new(rt.clone()));
+    limiter::Context { limiter, rt: rt.clone(), outage: None }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_limiter_keeps_its_contract() {
+    let rt = TokioRuntime::handle();
+    hold(&rt, limiter::BEHAVIOURS, || embedded_limiter(&rt)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_limiters_are_rejected() {
+    use wrong::limiter::{Fault, broken};
+    let rt = TokioRuntime::handle();
+    reject(&rt, limiter::BEHAVIOURS, Fault::ALL, || embedded_limiter(&rt), broken).await;
+}
+
+fn embedded_hints(rt: &Rt) -> hints::Context {
+    hints::Context { hints: Arc::new(EmbeddedHints::new()), rt: rt.clone() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn embedded_hints_keep_their_contract() {
+    let rt = TokioRuntime::handle();
+    hold(&rt, hints::BEHAVIOURS, || embedded_hints(&rt)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_distributors_of_hints_are_rejected() {
+    use wrong::hints::{Fault, broken};
+    let rt = TokioRuntime::handle();
+    reject(&rt, hints::BEHAVIOURS, Fault::ALL, || embedded_hints(&rt), broken).await;
 }

@@ -202,6 +202,7 @@ async fn a_deletion_stays_whatever_comes_after(context: Context) -> Check {
     context.delete(&[10]).await?;
     same("body", &context.bodies(&[10]).await?, &vec![Some(StoredBody::Deleted)])?;
     context.put(&[(10, 1), (20, 1)]).await?;
+    same("body", &context.bodies(&[10]).await?, &vec![Some(StoredBody::Deleted)])?;
     context.delete(&[10]).await?;
     same("body", &context.bodies(&[10]).await?, &vec![Some(StoredBody::Deleted)])?;
     let live = Some(StoredBody::Live(body(20, 1)));

@@ -32,7 +32,7 @@ use crate::rt::{BoxFuture, Rt};
 
 /// The longest that one behaviour may take; far above what any needs, so that only one that hangs
 /// meets it.
-pub const BEHAVIOUR_MAX: Duration = Duration::from_secs(60);
+pub const BEHAVIOUR_MAX: Duration = Duration::from_mins(1);
 
 /// What is said of a behaviour that hangs.
 pub const HANGS: &str = "it hangs";

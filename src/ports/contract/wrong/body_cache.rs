@@ -67,9 +67,7 @@ struct Memory {
 /// The cache of `context` with `fault`.
 #[must_use]
 pub fn broken(context: Context, fault: Fault) -> Context {
-    let hushed = Hushed::default();
-    let swallows = fault == Fault::SwallowsErrors;
-    let outage = if swallows { Some(hushed.outage()) } else { context.outage };
+    let (hushed, outage) = Hushed::new(fault == Fault::SwallowsErrors, context.outage);
     let (inner, every, memory) = (context.bodies, Every::default(), Mutex::default());
     let bodies = Arc::new(Wrong { inner, fault, every, hushed, memory });
     Context { bodies, outage, ..context }

@@ -15,9 +15,10 @@ faults! {
     /// Only the first keys are kept.
     KeepsTheFirst: [a_replacement_of_what_is_in_force_counts],
     /// Replaces whatever is in force.
-    IgnoresBefore: [a_replacement_of_what_was_changes_nothing, of_many_first_keys_one_is_kept],
+    IgnoresBefore: [a_replacement_of_what_was_changes_nothing],
     /// Answers with what was asked for, not with what is in force.
-    AnswersWhatWasAsked: [a_replacement_of_what_was_changes_nothing],
+    AnswersWhatWasAsked:
+        [a_replacement_of_what_was_changes_nothing, of_many_first_keys_one_is_kept],
     /// The same replacement twice is taken for a lost race.
     RefusesRepeats: [a_replacement_that_is_repeated_changes_nothing],
     /// An outage is not told.
@@ -33,9 +34,7 @@ struct Wrong {
 /// The store of `context` with `fault`.
 #[must_use]
 pub fn broken(context: Context, fault: Fault) -> Context {
-    let hushed = Hushed::default();
-    let swallows = fault == Fault::SwallowsErrors;
-    let outage = if swallows { Some(hushed.outage()) } else { context.outage };
+    let (hushed, outage) = Hushed::new(fault == Fault::SwallowsErrors, context.outage);
     let keys = Arc::new(Wrong { inner: context.keys, fault, hushed });
     Context { keys, outage, ..context }
 }

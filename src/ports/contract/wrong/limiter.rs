@@ -44,9 +44,7 @@ struct Wrong {
 /// The limiter of `context` with `fault`.
 #[must_use]
 pub fn broken(context: Context, fault: Fault) -> Context {
-    let hushed = Hushed::default();
-    let outage =
-        if fault == Fault::SwallowsErrors { Some(hushed.outage()) } else { context.outage };
+    let (hushed, outage) = Hushed::new(fault == Fault::SwallowsErrors, context.outage);
     let every = Every::default();
     let limiter = Arc::new(Wrong { inner: context.limiter, fault, every, hushed });
     Context { limiter, outage, ..context }
@@ -65,7 +63,7 @@ impl Wrong {
         let Limit { burst, period } = limit;
         match self.fault {
             Fault::AllowsOneMore => Limit { burst: burst + 1, period },
-            Fault::NeverGivesBack => Limit { burst, period: Duration::from_secs(3600) },
+            Fault::NeverGivesBack => Limit { burst, period: Duration::from_hours(1) },
             Fault::GivesBackTooFast => Limit { burst, period: period / 2 },
             // Twice the burst in twice the time comes back as fast.
             Fault::SavesUp => Limit { burst: burst * 2, period: period * 2 },

@@ -51,9 +51,7 @@ struct Wrong {
 /// The cache of `context` with `fault`.
 #[must_use]
 pub fn broken(context: Context, fault: Fault) -> Context {
-    let hushed = Hushed::default();
-    let swallows = fault == Fault::SwallowsErrors;
-    let outage = if swallows { Some(hushed.outage()) } else { context.outage };
+    let (hushed, outage) = Hushed::new(fault == Fault::SwallowsErrors, context.outage);
     let (inner, tokens) = (context.relations, Mutex::default());
     let relations = Arc::new(Wrong { inner, fault, hushed, tokens });
     Context { relations, outage, ..context }

@@ -77,8 +77,8 @@ faults! {
     ForgetsInvalidations: [what_was_invalidated_is_gone],
     /// Invalidating what is not there is an error.
     RefusesAbsent: [invalidating_what_is_not_there_is_done],
-    /// A push that comes while another is made is lost.
-    LosesPushesAtOnce: [pushes_at_once_all_arrive],
+    /// One delivery in forty is reported and not made.
+    DropsOneInForty: [pushes_at_once_all_arrive],
     /// An outage is not told.
     SwallowsErrors: [an_outage_is_an_error],
 }
@@ -102,9 +102,7 @@ struct Wrong {
 /// The caches of `context` with `fault`.
 #[must_use]
 pub fn broken(context: Context, fault: Fault) -> Context {
-    let hushed = Hushed::default();
-    let swallows = fault == Fault::SwallowsErrors;
-    let outage = if swallows { Some(hushed.outage()) } else { context.outage };
+    let (hushed, outage) = Hushed::new(fault == Fault::SwallowsErrors, context.outage);
     let wrong = Arc::new(Wrong {
         inner: context.timelines,
         relations: context.relations,
@@ -172,7 +170,7 @@ impl Wrong {
         let memory = self.memory.lock();
         let keeps = |user: &&UserId| match self.fault {
             Fault::DropsOneInThree => !self.every.nth(3),
-            Fault::LosesPushesAtOnce => !self.every.nth(40),
+            Fault::DropsOneInForty => !self.every.nth(40),
             Fault::FillOverwrites => !memory.filling.contains(&ListKey::Home(**user)),
             _ => true,
         };
@@ -283,7 +281,9 @@ impl TimelineCache for Wrong {
             let homes = self.bend_homes(push);
             lost += (push.homes.len() - homes.len()) as u64;
             all += push.homes.len() as u64;
-            homes.iter().for_each(|user| self.arrive(ListKey::Home(*user), &[push.entry]));
+            for user in &homes {
+                self.arrive(ListKey::Home(*user), &[push.entry]);
+            }
             let author_list = push.author_list && self.fault != Fault::ForgetsAuthorLists;
             let bent = [Push { entry: push.entry, homes: &homes, author_list }];
             match self.inner.push(&bent).await {

@@ -72,9 +72,7 @@ struct Wrong {
 /// The store of `context` with `fault`.
 #[must_use]
 pub fn broken(context: Context, fault: Fault) -> Context {
-    let hushed = Hushed::default();
-    let swallows = fault == Fault::SwallowsErrors;
-    let outage = if swallows { Some(hushed.outage()) } else { context.outage };
+    let (hushed, outage) = Hushed::new(fault == Fault::SwallowsErrors, context.outage);
     let users = Wrong { inner: context.users, fault, hushed, memory: Mutex::default() };
     Context { users: Arc::new(users), outage, ..context }
 }
@@ -115,10 +113,10 @@ impl UserStore for Wrong {
                 }
             }
             Fault::LosesPasswords => user.password = PasswordHash(String::new()),
-            Fault::RefusesRepeats => {
-                if self.inner.by_handle(&user.account.handle).await.ok().flatten().is_some() {
-                    return Outcome::Done(CreateUser::HandleTaken);
-                }
+            Fault::RefusesRepeats
+                if self.inner.by_handle(&user.account.handle).await.ok().flatten().is_some() =>
+            {
+                return Outcome::Done(CreateUser::HandleTaken);
             }
             _ => {}
         }

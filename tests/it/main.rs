@@ -16,5 +16,6 @@ mod limits;
 mod page;
 mod reading;
 mod sessions;
+mod simulation;
 mod support;
 mod surface;

@@ -49,5 +49,27 @@ fn main() -> ExitCode {
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    if runtime.block_on(run::run(&plan)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let clean = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            // What runs and lies about is dropped on the way out, as after any other end.
+            () = told_to_stop() => {
+                println!("crash loop: stopped");
+                false
+            }
+            clean = run::run(&plan) => clean,
+        }
+    });
+    if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).unwrap();
+    let mut terminate = signal(SignalKind::terminate()).unwrap();
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
 }

@@ -28,7 +28,10 @@ impl fmt::Display for Violation {
         let Self { rule, tweet, author, reader, about, kill, mark, at_ms } = self;
         let tweet = tweet.map_or_else(|| "-".to_owned(), |tweet| tweet.to_string());
         write!(f, "VIOLATION of `{rule}`: tweet {tweet} of {author}, read by {reader}: {about} ")?;
-        write!(f, "(seen at {at_ms} ms after kill {kill}, which fell on `{mark}`)")
+        match kill {
+            0 => write!(f, "(seen at {at_ms} ms, before the first kill)"),
+            _ => write!(f, "(seen at {at_ms} ms, after kill {kill}, which fell on `{mark}`)"),
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Which adapters are held to which contract suite, and the suites to their wrong adapters.
 //!
-//! The one list of port x adapter. A new adapter needs a test with one `fresh`.
+//! The one list of port x adapter. Adapters in memory show their behaviours on real time with two
+//! threads, and on virtual time, where waits cost nothing and what is rejected does not depend on
+//! the speed of the machine.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)]
 
 use std::{
     fmt::Debug,
@@ -14,10 +16,16 @@ use std::{
 };
 
 use chirp::{
-    adapters::embedded::{Db, TimelineStores, TweetStores, UserStores, sqlite::Options},
+    adapters::embedded::{
+        Db, TimelineStores, TweetStores, UserStores,
+        cache::{EmbeddedCache, Limits},
+        hints::EmbeddedHints,
+        limiter::EmbeddedLimiter,
+        sqlite::Options,
+    },
     ports::contract::{
-        Behaviour, HANGS, Outage, bus, failures, graph, outbox, timeline_store, tweets, users,
-        wrong,
+        Behaviour, HANGS, Outage, body_cache, bus, failures, graph, hints, keys, limiter, outbox,
+        relation_cache, timeline_cache, timeline_store, tweets, users, wrong,
     },
     rt::{Rt, tokio_rt::TokioRuntime},
 };
@@ -52,8 +60,8 @@ impl Folders {
     }
 
     /// Closing the file is its outage.
-    fn closing(db: Db) -> Option<Outage> {
-        Some(Outage::new(move |_| db.close()))
+    fn closing(db: Db) -> Outage {
+        Outage::new(move |_| db.close())
     }
 }
 
@@ -92,7 +100,7 @@ async fn reject<C, F: Copy + Debug>(
 
 fn sqlite_bus(folders: &Folders) -> bus::Context {
     let TimelineStores { bus, db, .. } = folders.timeline();
-    bus::Context { bus, rt: folders.rt.clone(), outage: Folders::closing(db) }
+    bus::Context { bus, rt: folders.rt.clone(), outage: Some(Folders::closing(db)) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,13 +119,13 @@ async fn wrong_buses_are_rejected() {
 fn sqlite_tweet_outbox(folders: &Folders) -> outbox::Context {
     let TweetStores { tweets, outbox, db } = folders.tweet();
     let feed = Arc::new(tweets);
-    outbox::Context { outbox, feed, rt: folders.rt.clone(), outage: Folders::closing(db) }
+    outbox::Context { outbox, feed, rt: folders.rt.clone(), outage: Some(Folders::closing(db)) }
 }
 
 fn sqlite_graph_outbox(folders: &Folders) -> outbox::Context {
     let UserStores { graph, outbox, db, .. } = folders.user();
     let feed = Arc::new(graph);
-    outbox::Context { outbox, feed, rt: folders.rt.clone(), outage: Folders::closing(db) }
+    outbox::Context { outbox, feed, rt: folders.rt.clone(), outage: Some(Folders::closing(db)) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -137,7 +145,7 @@ async fn wrong_outboxes_are_rejected() {
 
 fn sqlite_tweets(folders: &Folders) -> tweets::Context {
     let TweetStores { tweets, outbox, db } = folders.tweet();
-    tweets::Context { tweets, outbox, rt: folders.rt.clone(), outage: Folders::closing(db) }
+    tweets::Context { tweets, outbox, rt: folders.rt.clone(), outage: Some(Folders::closing(db)) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,7 +163,7 @@ async fn wrong_stores_of_tweets_are_rejected() {
 
 fn sqlite_users(folders: &Folders) -> users::Context {
     let UserStores { users, db, .. } = folders.user();
-    users::Context { users, rt: folders.rt.clone(), outage: Folders::closing(db) }
+    users::Context { users, rt: folders.rt.clone(), outage: Some(Folders::closing(db)) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -173,7 +181,7 @@ async fn wrong_stores_of_users_are_rejected() {
 
 fn sqlite_graph(folders: &Folders) -> graph::Context {
     let UserStores { graph, outbox, db, .. } = folders.user();
-    graph::Context { graph, outbox, rt: folders.rt.clone(), outage: Folders::closing(db) }
+    graph::Context { graph, outbox, rt: folders.rt.clone(), outage: Some(Folders::closing(db)) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -191,7 +199,7 @@ async fn wrong_graphs_are_rejected() {
 
 fn sqlite_timelines(folders: &Folders) -> timeline_store::Context {
     let TimelineStores { store, db, .. } = folders.timeline();
-    timeline_store::Context { store, rt: folders.rt.clone(), outage: Folders::closing(db) }
+    timeline_store::Context { store, rt: folders.rt.clone(), outage: Some(Folders::closing(db)) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -206,4 +214,124 @@ async fn wrong_timeline_stores_are_rejected() {
     let folders = Folders::new();
     let fresh = || sqlite_timelines(&folders);
     reject(&folders.rt, timeline_store::BEHAVIOURS, Fault::ALL, fresh, broken).await;
+}
+
+/// The folder cannot be read while a file stands in its place.
+fn file_keys(folders: &Folders) -> keys::Context {
+    let dir = folders.next();
+    let keys = UserStores::open(&dir, &folders.rt, Options::default()).unwrap().keys;
+    let outage = Outage::new(move |_| {
+        std::fs::remove_dir_all(&dir).unwrap();
+        std::fs::write(&dir, b"not a folder").unwrap();
+    });
+    keys::Context { keys, rt: folders.rt.clone(), outage: Some(outage) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_in_a_file_keep_their_contract() {
+    let folders = Folders::new();
+    hold(&folders.rt, keys::BEHAVIOURS, || file_keys(&folders)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_stores_of_keys_are_rejected() {
+    use wrong::keys::{Fault, broken};
+    let folders = Folders::new();
+    reject(&folders.rt, keys::BEHAVIOURS, Fault::ALL, || file_keys(&folders), broken).await;
+}
+
+/// Memory of the process has no outage; the wrong adapters bring their own.
+fn embedded_timelines(rt: &Rt) -> timeline_cache::Context {
+    let cache = Arc::new(EmbeddedCache::new(rt.clone(), Limits::default()));
+    let timelines = cache.clone();
+    timeline_cache::Context { timelines, relations: cache, rt: rt.clone(), outage: None }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn embedded_timelines_keep_their_contract() {
+    let rt = TokioRuntime::handle();
+    hold(&rt, timeline_cache::BEHAVIOURS, || embedded_timelines(&rt)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_caches_of_timelines_are_rejected() {
+    use wrong::timeline_cache::{Fault, broken};
+    let rt = TokioRuntime::handle();
+    hold(&rt, timeline_cache::BEHAVIOURS, || embedded_timelines(&rt)).await;
+    reject(&rt, timeline_cache::BEHAVIOURS, Fault::ALL, || embedded_timelines(&rt), broken).await;
+}
+
+fn embedded_relations(rt: &Rt) -> relation_cache::Context {
+    let relations = Arc::new(EmbeddedCache::new(rt.clone(), Limits::default()));
+    relation_cache::Context { relations, rt: rt.clone(), outage: None }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn embedded_relations_keep_their_contract() {
+    let rt = TokioRuntime::handle();
+    hold(&rt, relation_cache::BEHAVIOURS, || embedded_relations(&rt)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_caches_of_relations_are_rejected() {
+    use wrong::relation_cache::{Fault, broken};
+    let rt = TokioRuntime::handle();
+    hold(&rt, relation_cache::BEHAVIOURS, || embedded_relations(&rt)).await;
+    reject(&rt, relation_cache::BEHAVIOURS, Fault::ALL, || embedded_relations(&rt), broken).await;
+}
+
+fn embedded_bodies(rt: &Rt) -> body_cache::Context {
+    let bodies = Arc::new(EmbeddedCache::new(rt.clone(), Limits::default()));
+    body_cache::Context { bodies, rt: rt.clone(), outage: None }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn embedded_bodies_keep_their_contract() {
+    let rt = TokioRuntime::handle();
+    hold(&rt, body_cache::BEHAVIOURS, || embedded_bodies(&rt)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_caches_of_bodies_are_rejected() {
+    use wrong::body_cache::{Fault, broken};
+    let rt = TokioRuntime::handle();
+    hold(&rt, body_cache::BEHAVIOURS, || embedded_bodies(&rt)).await;
+    reject(&rt, body_cache::BEHAVIOURS, Fault::ALL, || embedded_bodies(&rt), broken).await;
+}
+
+fn embedded_limiter(rt: &Rt) -> limiter::Context {
+    let limiter = Arc::new(EmbeddedLimiter::new(rt.clone()));
+    limiter::Context { limiter, rt: rt.clone(), outage: None }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_limiter_keeps_its_contract() {
+    let rt = TokioRuntime::handle();
+    hold(&rt, limiter::BEHAVIOURS, || embedded_limiter(&rt)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_limiters_are_rejected() {
+    use wrong::limiter::{Fault, broken};
+    let rt = TokioRuntime::handle();
+    hold(&rt, limiter::BEHAVIOURS, || embedded_limiter(&rt)).await;
+    reject(&rt, limiter::BEHAVIOURS, Fault::ALL, || embedded_limiter(&rt), broken).await;
+}
+
+fn embedded_hints(rt: &Rt) -> hints::Context {
+    hints::Context { hints: Arc::new(EmbeddedHints::new()), rt: rt.clone() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn embedded_hints_keep_their_contract() {
+    let rt = TokioRuntime::handle();
+    hold(&rt, hints::BEHAVIOURS, || embedded_hints(&rt)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_distributors_of_hints_are_rejected() {
+    use wrong::hints::{Fault, broken};
+    let rt = TokioRuntime::handle();
+    hold(&rt, hints::BEHAVIOURS, || embedded_hints(&rt)).await;
+    reject(&rt, hints::BEHAVIOURS, Fault::ALL, || embedded_hints(&rt), broken).await;
 }

@@ -14,6 +14,7 @@ mod logs;
 mod printer;
 mod replay;
 mod serve;
+mod sim;
 mod status;
 mod up;
 
@@ -61,6 +62,8 @@ enum Verb {
     Doctor(doctor::Args),
     /// Publish again everything that was committed since a time: the one repair tool
     Replay(replay::Args),
+    /// Simulate the system on a virtual clock
+    Sim(sim::Args),
     /// Show the effective configuration
     Config(config::Args),
     /// Print completions for a shell
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Verb::Serve(args) => serve::run(&context, &args),
         Verb::Doctor(args) => doctor::run(&context, &args),
         Verb::Replay(args) => replay::run(&context, &args),
+        Verb::Sim(args) => sim::run(&context, &args),
         Verb::Config(args) => config::run(&context, &args),
         Verb::Completions(args) => completions::run(&context, &args, command()),
     };

@@ -49,7 +49,9 @@ pub fn merge(sources: &[Slice], window: Window, limit: usize) -> Merged {
     } else {
         entries.truncate(limit);
     }
-    Merged { entries, floor, exhausted: horizon.is_none() && !cut }
+    // A source that stopped at or under the floor has told all that could be used of it.
+    let complete = horizon.is_none_or(|edge| !upward && edge.0 <= floor.0.saturating_add(1));
+    Merged { entries, floor, exhausted: complete && !cut }
 }
 
 #[cfg(test)]
@@ -113,6 +115,15 @@ mod tests {
                 prop_assert!(!got.is_empty() || expected.is_empty() || !vouches);
             }
         }
+    }
+
+    #[test]
+    fn a_source_that_was_cut_under_the_floor_of_another_leaves_nothing_out_above_it() {
+        let short = ring(&[30], 20).slice(Window::Before(TweetId(25)), 1, |_| true);
+        let long = ring(&[15, 14, 13], 0).slice(Window::Before(TweetId(25)), 1, |_| true);
+        assert!(short.exhausted && !long.exhausted);
+        let merged = merge(&[short, long], Window::Before(TweetId(25)), 1);
+        assert!(merged.entries.is_empty() && merged.exhausted, "the rest is under the floor");
     }
 
     #[test]

@@ -152,6 +152,9 @@ pub trait GraphStore: Send + Sync {
     /// Changes a pair, its counts and the outbox (one `graph_changed` event) in one transaction,
     /// under the pair's lock. A change that is in force already moves nothing and writes no event.
     /// `Err(Blocked)` refuses a follow and changes nothing.
+    ///
+    /// A call whose outcome was unknown has taken effect before any later change of the pair, or
+    /// never will: a follow that came late would undo an unfollow that was acknowledged since.
     async fn change(&self, change: &EdgeChange) -> Outcome<Result<Changed, Blocked>>;
 
     /// The state between two different users; the default state if nothing ever happened.

@@ -5,13 +5,14 @@
 //! |---|---|
 //! | `GET /healthz` | 200 while the process lives |
 //! | `GET /readyz` | 200 while every role of the process can answer, else 503 |
+//! | `GET /peers` | 200 while every role can be called from here, else 503; both say which |
 //! | `GET /metrics` | `OpenMetrics` |
 //! | `GET /queues` | depth, in flight, age of oldest, parked per lane; unsent rows per outbox |
 //! | `GET /config` | effective configuration, secrets masked |
 //! | `POST /replay?since_ms=` | publishes again what was committed since then |
 //! | `POST /redrive` | puts parked messages back into their lanes |
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -25,7 +26,7 @@ use tokio::sync::watch;
 
 use crate::{
     config::{self, Config},
-    ports::{Bus, Outbox, Outcome, Queue, StoreError},
+    ports::{Bus, Outbox, Outcome, Queue, Rpc, StoreError},
     rt::{Rt, Shutdown},
     services::kit::Secret,
     telemetry::Metrics,
@@ -37,6 +38,8 @@ use crate::{
 
 /// Header that carries the service token.
 pub const TOKEN_HEADER: &str = "x-chirp-service-token";
+/// Roles that are called by others.
+pub const PEERS: [Role; 3] = [Role::User, Role::Tweet, Role::Timeline];
 /// Parked messages that one `POST /redrive` moves per lane.
 const REDRIVE_MAX: usize = 10_000;
 
@@ -51,6 +54,8 @@ pub struct Admin {
     pub bus: Option<Arc<dyn Bus>>,
     /// Outboxes that this process relays.
     pub outboxes: Vec<(Role, Arc<dyn Outbox>)>,
+    /// Calls to the other roles.
+    pub peers: Arc<dyn Rpc>,
     /// Readiness of every role and replica in the process.
     pub ready: Vec<(Role, watch::Receiver<bool>)>,
     /// Fires when the process begins to stop: it is not ready from then on.
@@ -114,6 +119,7 @@ impl Admin {
         Router::new()
             .route("/healthz", get(|| async { "alive\n" }))
             .route("/readyz", get(readyz))
+            .route("/peers", get(peers))
             .route("/metrics", get(metrics))
             .route("/queues", get(queues))
             .route("/config", get(show_config))
@@ -173,6 +179,18 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     }
     (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", unready.join(", ")))
         .into_response()
+}
+
+/// Readiness cannot ask this of everybody: two roles that need each other would wait for ever.
+async fn peers(State(admin): State<Admin>) -> Response {
+    let healthy = |role| {
+        let replicas = admin.peers.replicas(role);
+        replicas > 0 && (0..replicas).all(|replica| admin.peers.healthy(role, replica))
+    };
+    let all = PEERS.map(|role| (role.as_str(), healthy(role)));
+    let every = all.iter().all(|(_, healthy)| *healthy);
+    let status = if every { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(BTreeMap::from(all))).into_response()
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {

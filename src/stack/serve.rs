@@ -18,8 +18,9 @@ use tokio::sync::watch;
 
 use super::{
     DataDir, StackError,
-    admin::Admin,
+    admin::{Admin, PEERS},
     backends::Opened,
+    client,
     data_dir::{Lock, RunFile},
     listen::{Bound, bind},
     node::Node,
@@ -113,6 +114,7 @@ impl Process {
                 metrics: shared.metrics.clone(),
                 bus: opened.backends.bus.clone(),
                 outboxes: opened.backends.outboxes(),
+                peers: rpc.clone(),
                 ready: node.ready.clone(),
                 draining: node.draining.clone(),
                 config: Arc::clone(&config),
@@ -173,7 +175,7 @@ fn run_file(rt: &Rt, role: Role, public: &Bound, admin: &Bound) -> RunFile {
 }
 
 /// Keeps looking for the roles that this process does not run, and for their health. `true` once
-/// every role can be called.
+/// every role can be called, from here and from each of them.
 fn search(
     rt: &Rt,
     dir: &DataDir,
@@ -188,10 +190,11 @@ fn search(
         rpc.set_remote(peer.role, peer.public, peer.internal);
     }
     let known = |role: &Role| own.contains(role) || peers.iter().any(|peer| peer.role == *role);
-    let others = [Role::User, Role::Tweet, Role::Timeline];
-    let wanted: Vec<Role> = others.into_iter().filter(|role| !known(role)).collect();
+    let wanted: Vec<Role> = PEERS.into_iter().filter(|role| !known(role)).collect();
     let (dir, clock) = (dir.clone(), rt.clone());
     let mut here: Vec<Option<RunFile>> = vec![None; wanted.len()];
+    let fixed: Vec<SocketAddr> = peers.iter().map(|peer| peer.internal).collect();
+    let is_ok = |answer: client::Answer| answer.status == 200;
     let (list, ends) = (Arc::clone(rpc), stop.clone());
     rt.spawn("search", async move {
         let look = async {
@@ -204,10 +207,16 @@ fn search(
                         *here = Some(run);
                     }
                 }
-                if !*found.borrow() && others.iter().all(|role| list.replicas(*role) > 0) {
+                if !*found.borrow() {
                     // A replica counts as healthy until it is asked.
                     list.check_health().await;
-                    found.send_replace(others.iter().all(|role| list.healthy(*role, 0)));
+                    let mut all =
+                        PEERS.iter().all(|role| list.replicas(*role) > 0 && list.healthy(*role, 0));
+                    let admins = here.iter().flatten().map(|run| run.admin);
+                    for admin in fixed.iter().copied().chain(admins) {
+                        all = all && client::get(admin, "/peers").await.is_ok_and(is_ok);
+                    }
+                    found.send_replace(all);
                 }
                 clock.sleep(LOOK).await;
             }

@@ -162,6 +162,7 @@ impl Prepared {
             metrics,
             bus: opened.backends.bus.clone(),
             outboxes: opened.backends.outboxes(),
+            peers: rpc,
             ready: node.ready.clone(),
             draining: node.draining.clone(),
             config: Arc::clone(&config),

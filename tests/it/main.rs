@@ -7,7 +7,15 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that fails says why")]
 #![allow(clippy::disallowed_methods, reason = "scenarios run in the real world")]
 
+mod auth;
 mod commands;
+mod fanout;
+mod input;
 mod lifecycle;
+mod limits;
+mod page;
+mod reading;
+mod sessions;
+mod simulation;
 mod support;
 mod surface;

@@ -6,7 +6,7 @@ use chirp::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Shape, TestApp, eventually, in_both_shapes};
+use crate::support::{Shape, TestApp, eventually, in_both_shapes, nothing_waits};
 
 in_both_shapes! {
     async fn a_tweet_is_seen_at_once_by_its_author_and_then_by_every_follower(app: TestApp) {
@@ -160,6 +160,29 @@ in_both_shapes! {
         refused.problem();
     }
 
+    async fn an_idempotency_key_is_its_owners_and_outlives_a_crash(app: TestApp) {
+        let mut app = app;
+        let mut ada = app.signs_up("ada").await;
+        let bob = app.signs_up("bob").await;
+        let key = [("idempotency-key", "the same for both")];
+        let body = Some(json!({ "text": "mine" }));
+        let first = ada.call_with("POST", "/tweets", &key, body.clone()).await.expect(201);
+        assert_eq!(first.header("idempotency-replayed"), "");
+        let his = bob.call_with("POST", "/tweets", &key, body.clone()).await.expect(201);
+        assert_eq!(his.header("idempotency-replayed"), "");
+        app.crashes_and_comes_back().await;
+        ada.moves_to(&app);
+        let again = ada.call_with("POST", "/tweets", &key, body).await.expect(201);
+        assert_eq!(again.header("idempotency-replayed"), "true");
+        assert_eq!(again.json::<PostedTweet>(), first.json::<PostedTweet>());
+        assert_eq!(ada.reads().await, ["mine"]);
+        // Not even after the tweet has been deleted does the key post anew.
+        ada.deletes(first.json::<PostedTweet>().tweet.id).await;
+        let body = Some(json!({ "text": "mine" }));
+        ada.call_with("POST", "/tweets", &key, body).await.expect(201);
+        assert_eq!(ada.reads().await, [""; 0]);
+    }
+
     async fn who_waits_is_answered_when_every_follower_has_the_tweet(app: TestApp) {
         let ada = app.signs_up("ada").await;
         let bob = app.signs_up("bob").await;
@@ -287,44 +310,4 @@ in_both_shapes! {
         })
         .await;
     }
-}
-
-/// Every outbox is sent, and every lane is empty.
-async fn nothing_waits(app: &TestApp) {
-    let zero = |row: &Value, keys: &[&str]| keys.iter().all(|key| row[key] == 0);
-    let idle = |process: &Value| {
-        let rows = |what: &str| process["queues"][what].as_array().cloned().unwrap_or_default();
-        process["ready"] == true
-            && rows("lanes").iter().all(|lane| zero(lane, &["depth", "in_flight", "parked"]))
-            && rows("outboxes").iter().all(|outbox| zero(outbox, &["unsent"]))
-    };
-    eventually("nothing waits", || async {
-        let status = app.runs(&["status", "--json"]);
-        let status: Value = serde_json::from_slice(&status.stdout).ok()?;
-        status["processes"].as_array()?.iter().all(idle).then_some(())
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn who_calls_too_often_is_told_when_to_come_back() {
-    let limit = [("CHIRP_HTTP_USER_CALLS_PER_MINUTE", "5")];
-    let app = TestApp::start_with(Shape::OneProcess, &limit).await;
-    let ada = app.signs_up("ada").await;
-    let mut refused = None;
-    // Replicas count together, as they share a limiter.
-    for _ in 0..6 {
-        let answer = ada.call("GET", "/me", None).await;
-        assert_eq!(answer.header("ratelimit-limit"), "5", "{answer:?}");
-        if answer.status == 429 {
-            refused = Some(answer);
-        }
-    }
-    let refused = refused.expect("the sixth call in a second is one too many");
-    refused.problem();
-    assert_eq!(refused.header("ratelimit-remaining"), "0");
-    let wait: u64 = refused.header("retry-after").parse().unwrap();
-    assert!((1..=60).contains(&wait), "{wait}");
-    let bob = app.signs_up("bob").await;
-    bob.call("GET", "/me", None).await.expect(200);
 }

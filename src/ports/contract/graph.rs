@@ -1,10 +1,10 @@
 //! What every [`GraphStore`] does, together with the outbox beside it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{
     Check, Outage, behaviours,
-    kit::{Must, NOW_MS, concurrently, is_error, not_done, same, that, trace},
+    kit::{Must, NOW_MS, concurrently, is_error, new_events, not_done, same, that, trace},
 };
 use crate::{
     domain::{Change, Pair, PairState, UserId, edge::Blocked},
@@ -77,17 +77,8 @@ impl Context {
         same(&format!("counts of {user}"), &found, &Counts { followers, following })
     }
 
-    /// The events that were written since the last call, in order.
-    async fn events(&self) -> Result<Vec<Event>, String> {
-        let lease = Duration::from_secs(3600);
-        let rows = self.outbox.claim(1000, NOW_MS, lease).await.must("claim")?;
-        rows.iter()
-            .map(|row| Event::decode(&row.event).map_err(|error| error.to_string()))
-            .collect()
-    }
-
     async fn wrote(&self, expected: &[Event]) -> Check {
-        same("events written", &self.events().await?, &expected.to_vec())
+        same("events written", &new_events(&*self.outbox).await?, &expected.to_vec())
     }
 
     async fn at_once(
@@ -127,7 +118,7 @@ async fn a_follow_is_written_with_its_event(context: Context) -> Check {
 
 async fn a_change_in_force_writes_nothing(context: Context) -> Check {
     let first = context.makes(1, Change::Follow, 2).await?;
-    context.events().await?;
+    new_events(&*context.outbox).await?;
     // The same answer may have been lost, so the call may come again.
     let again = context.makes(1, Change::Follow, 2).await?;
     same("answer", &again, &Changed { fresh: false, ..first })?;
@@ -168,7 +159,7 @@ async fn pairs_have_versions_of_their_own(context: Context) -> Check {
 async fn a_block_ends_both_follows(context: Context) -> Check {
     context.makes(1, Change::Follow, 2).await?;
     context.makes(2, Change::Follow, 1).await?;
-    context.events().await?;
+    new_events(&*context.outbox).await?;
     let blocked = context.makes(1, Change::Block, 2).await?;
     let state = blocked.now.state;
     that(state.low.blocks && !state.high.blocks, "one blocks, the other does not")?;
@@ -182,7 +173,7 @@ async fn a_block_ends_both_follows(context: Context) -> Check {
 
 async fn a_blocked_follow_changes_nothing(context: Context) -> Check {
     let blocked = context.makes(1, Change::Block, 2).await?;
-    context.events().await?;
+    new_events(&*context.outbox).await?;
     for (actor, target) in [(1, 2), (2, 1)] {
         let answer = context.change(&ask(actor, Change::Follow, target)).await?;
         same("answer", &answer, &Err(Blocked))?;
@@ -234,7 +225,7 @@ async fn follows_at_once_are_all_counted(context: Context) -> Check {
     told.sort_unstable();
     same("followers told", &told, &(1..=12).collect())?;
     context.counts(1, 12, 0).await?;
-    same("events", &context.events().await?.len(), &12)
+    same("events", &new_events(&*context.outbox).await?.len(), &12)
 }
 
 async fn the_same_change_at_once_happens_once(context: Context) -> Check {
@@ -242,7 +233,7 @@ async fn the_same_change_at_once_happens_once(context: Context) -> Check {
     let fresh = answers.iter().filter(|a| a.as_ref().is_ok_and(|c| c.fresh)).count();
     same("fresh answers", &fresh, &1)?;
     context.counts(2, 1, 0).await?;
-    same("events", &context.events().await?.len(), &1)
+    same("events", &new_events(&*context.outbox).await?.len(), &1)
 }
 
 async fn changes_at_once_have_versions_one_after_another(context: Context) -> Check {

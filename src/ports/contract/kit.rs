@@ -7,15 +7,15 @@ use tokio::sync::oneshot;
 use super::Check;
 use crate::{
     domain::{Body, DisplayName, Entry, Handle, TweetId, TweetText, UserId, Window},
-    ports::{Outcome, Read},
+    ports::{Outbox, OutboxRow, Outcome, Read},
     rt::{BoxFuture, Rt},
-    wire::trace::TraceContext,
+    wire::{events::Event, trace::TraceContext},
 };
 
 /// A short wait: long enough to be seen on a busy machine, short enough for many of them.
 pub(super) const SHORT: Duration = Duration::from_millis(50);
 /// Longer than any suite runs.
-pub(super) const LONG: Duration = Duration::from_secs(600);
+pub(super) const LONG: Duration = Duration::from_mins(10);
 /// How long something may take that should happen at once.
 pub(super) const SOON: Duration = Duration::from_secs(3);
 /// Some moment, in milliseconds since the Unix epoch.
@@ -91,6 +91,13 @@ pub(super) async fn concurrently<T: Send + 'static>(
         values.push(rx.await.map_err(|_| "a concurrent call panicked".to_owned())?);
     }
     Ok(values)
+}
+
+/// The events that were written since the last call, in order.
+pub(super) async fn new_events(outbox: &dyn Outbox) -> Result<Vec<Event>, String> {
+    let rows = outbox.claim(1_000, NOW_MS, LONG).await.must("claim")?;
+    let decode = |row: &OutboxRow| Event::decode(&row.event).map_err(|error| error.to_string());
+    rows.iter().map(decode).collect()
 }
 
 /// The handle of user `n`.

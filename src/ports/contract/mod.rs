@@ -10,9 +10,15 @@
 //! more than the port's text (a bus may double and reorder); it fails with a sentence, never with
 //! a panic and never by hanging.
 
+pub mod body_cache;
 pub mod bus;
 pub mod graph;
+pub mod hints;
+pub mod keys;
+pub mod limiter;
 pub mod outbox;
+pub mod relation_cache;
+pub mod timeline_cache;
 pub mod timeline_store;
 pub mod tweets;
 pub mod users;
@@ -26,7 +32,7 @@ use crate::rt::{BoxFuture, Rt};
 
 /// The longest that one behaviour may take; far above what any needs, so that only one that hangs
 /// meets it.
-pub const BEHAVIOUR_MAX: Duration = Duration::from_secs(60);
+pub const BEHAVIOUR_MAX: Duration = Duration::from_mins(1);
 
 /// What is said of a behaviour that hangs.
 pub const HANGS: &str = "it hangs";

@@ -1,11 +1,12 @@
 //! What every [`TweetStore`] does, together with the outbox beside it.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Check, Outage, behaviours,
     kit::{
-        Must, NOW_MS, WINDOWS, body, concurrently, is_error, not_done, same, that, trace, tweets,
+        Must, NOW_MS, WINDOWS, body, concurrently, is_error, new_events, not_done, same, that,
+        trace, tweets,
     },
 };
 use crate::{
@@ -92,17 +93,8 @@ impl Context {
         same(&format!("tweets of {author}"), &found, &expected.to_vec())
     }
 
-    /// The events that were written since the last call, in order.
-    async fn events(&self) -> Result<Vec<Event>, String> {
-        let lease = Duration::from_secs(3600);
-        let rows = self.outbox.claim(1000, NOW_MS, lease).await.must("claim")?;
-        rows.iter()
-            .map(|row| Event::decode(&row.event).map_err(|error| error.to_string()))
-            .collect()
-    }
-
     async fn wrote(&self, expected: &[Event]) -> Check {
-        same("events written", &self.events().await?, &expected.to_vec())
+        same("events written", &new_events(&*self.outbox).await?, &expected.to_vec())
     }
 }
 
@@ -154,7 +146,7 @@ async fn an_id_below_a_deleted_one_is_raised(context: Context) -> Check {
 async fn a_taken_id_writes_nothing(context: Context) -> Check {
     context.fresh(&plain(body(100, 1))).await?;
     context.fresh(&plain(body(99, 2))).await?;
-    context.events().await?;
+    new_events(&*context.outbox).await?;
     same("answer", &context.create(&plain(body(100, 2))).await?, &Created::IdTaken)?;
     context.lists(1, &[body(100, 1)]).await?;
     context.lists(2, &[body(99, 2)]).await?;
@@ -216,7 +208,7 @@ async fn a_key_is_kept_for_a_day(context: Context) -> Check {
 async fn a_key_outlives_its_tweet(context: Context) -> Check {
     let first = context.fresh(&keyed(body(10, 1), "k", 1)).await?;
     context.delete(1, first.id).await?;
-    context.events().await?;
+    new_events(&*context.outbox).await?;
     let answer = context.create(&keyed(body(20, 1), "k", 1)).await?;
     same("answer", &answer, &Created::Replay(first))?;
     context.lists(1, &[]).await?;
@@ -243,12 +235,12 @@ async fn posts_with_the_same_key_at_once_write_once(context: Context) -> Check {
     for answer in answers {
         match answer {
             Created::Fresh(body) | Created::Replay(body) => {
-                same("body", &[body], &[written[0].clone()])?
+                same("body", &body, &written[0])?;
             }
             other => return Err(format!("a repeated post is answered with {other:?}")),
         }
     }
-    same("events", &context.events().await?.len(), &1)
+    same("events", &new_events(&*context.outbox).await?.len(), &1)
 }
 
 async fn posts_at_once_have_ids_in_the_order_of_their_events(context: Context) -> Check {
@@ -263,7 +255,7 @@ async fn posts_at_once_have_ids_in_the_order_of_their_events(context: Context) -
     same("different ids", &answered.len(), &12)?;
     let listed = context.list(1, Window::Latest, 100).await?;
     same("listed", &listed.iter().map(|b| b.id).collect(), &answered)?;
-    let events = context.events().await?;
+    let events = new_events(&*context.outbox).await?;
     let told: Vec<TweetId> =
         events.iter().filter_map(|e| e.fact.entry()).map(|e| e.tweet).collect();
     same("ids in the order of events", &told, &answered.into_iter().collect())
@@ -273,7 +265,7 @@ async fn a_deleted_tweet_is_gone_with_its_event(context: Context) -> Check {
     for id in [10, 20, 30] {
         context.fresh(&plain(body(id, 1))).await?;
     }
-    context.events().await?;
+    new_events(&*context.outbox).await?;
     same("answer", &context.delete(1, TweetId(20)).await?, &Deleted::Gone { fresh: true })?;
     context.lists(1, &[body(30, 1), body(10, 1)]).await?;
     context.wrote(&[deleted_event(TweetId(20), 1, NOW_MS + 7)]).await?;
@@ -286,7 +278,7 @@ async fn a_deleted_tweet_is_gone_with_its_event(context: Context) -> Check {
 
 async fn nobody_deletes_anothers_tweet(context: Context) -> Check {
     context.fresh(&plain(body(10, 1))).await?;
-    context.events().await?;
+    new_events(&*context.outbox).await?;
     same("answer", &context.delete(2, TweetId(10)).await?, &Deleted::NotOwner)?;
     context.lists(1, &[body(10, 1)]).await?;
     context.wrote(&[]).await

@@ -8,6 +8,7 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 
+use super::limits::Standing;
 use crate::{
     ports::{Kind, StoreError},
     wire::problem::{PROBLEM_JSON, Problem},
@@ -108,6 +109,7 @@ struct Inner {
     detail: Option<Cow<'static, str>>,
     field: Option<Cow<'static, str>>,
     retry_after_s: Option<u64>,
+    standing: Option<Standing>,
 }
 
 impl From<Code> for Fault {
@@ -117,7 +119,7 @@ impl From<Code> for Fault {
             Code::RateLimited | Code::Overloaded | Code::Unavailable | Code::UnknownOutcome
         )
         .then_some(1);
-        Self(Box::new(Inner { code, detail: None, field: None, retry_after_s }))
+        Self(Box::new(Inner { code, detail: None, field: None, retry_after_s, standing: None }))
     }
 }
 
@@ -155,6 +157,13 @@ impl Fault {
         self
     }
 
+    /// The same, telling how the limit stands that refused the call.
+    #[must_use]
+    pub(super) fn standing(mut self, standing: Standing) -> Self {
+        self.0.standing = Some(standing);
+        self
+    }
+
     /// What it is.
     #[must_use]
     pub fn code(&self) -> Code {
@@ -187,6 +196,9 @@ impl Fault {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(seconds) = self.0.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(standing) = self.0.standing {
+            standing.show(headers);
         }
         if status == 401 {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -213,7 +213,7 @@ where
                 None => run(&shared, spot, inner, request, call.clone()).await,
             };
             if let Some(standing) = verdict.standing {
-                standing.show(&mut response);
+                standing.show(response.headers_mut());
             }
             if spot.stream && response.status().is_success() {
                 response = hold(response, permit);

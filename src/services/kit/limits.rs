@@ -1,7 +1,6 @@
 //! Rate limits as answers: 429 with `RateLimit-*` and `Retry-After`.
 
-use axum::response::Response;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{
     Common,
@@ -24,8 +23,7 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    pub(super) fn show(self, response: &mut Response) {
-        let headers = response.headers_mut();
+    pub(super) fn show(self, headers: &mut HeaderMap) {
         headers.insert(LIMIT, HeaderValue::from(self.limit.burst));
         headers.insert(REMAINING, HeaderValue::from(self.verdict.remaining));
         let reset_s = self.verdict.reset_after.as_millis().div_ceil(1_000) as u64;
@@ -37,7 +35,8 @@ impl Standing {
         if self.verdict.allowed {
             Ok(self)
         } else {
-            Err(Fault::from(Code::RateLimited).retry_after(self.verdict.retry_after))
+            let fault = Fault::from(Code::RateLimited).retry_after(self.verdict.retry_after);
+            Err(fault.standing(self))
         }
     }
 }

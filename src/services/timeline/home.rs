@@ -10,6 +10,7 @@ use super::{
 use crate::{
     domain::{Entry, Relations, TweetId, UserId, Window, merge::merge, ring::Slice},
     ports::{HomeRead, ListKey, Outcome, Read, StoreError},
+    rt::points,
     telemetry::metrics::Cache,
 };
 
@@ -138,8 +139,9 @@ impl Core {
             Outcome::Done(None) => return Ok(None),
             Outcome::Failed(_) | Outcome::Unknown(_) => None,
         };
-        self.common.rt.point(crate::rt::points::FILL).await;
+        self.common.rt.point(points::FILL).await;
         let built = self.build_home(reader).await?;
+        self.common.rt.point(points::FILL).await;
         // A page that may be incomplete is never cached.
         if let Some(token) = token
             && !built.degraded
@@ -232,6 +234,7 @@ impl Core {
         let token = self.deps.cache.begin_fill(key).await.done().flatten();
         let most = self.config.timeline.entries_max as usize;
         let ids = self.deps.store.author_tweets(author, Window::Latest, most).await?;
+        self.common.rt.point(points::FILL).await;
         let found = Found {
             more: ids.len() == most,
             entries: ids.into_iter().map(|tweet| Entry { tweet, author }).collect(),

@@ -6,6 +6,7 @@ use super::Core;
 use crate::{
     domain::{Relations, UserId, fanout::Class},
     ports::{Outcome, Read, timeline_store::IDS_MAX},
+    rt::points,
 };
 
 impl Core {
@@ -26,6 +27,7 @@ impl Core {
     pub(super) async fn fill_relations(&self, reader: UserId) -> Read<Arc<Relations>> {
         let token = self.deps.relations.begin_fill(reader).await;
         let relations = self.read_relations(reader).await?;
+        self.common.rt.point(points::FILL).await;
         if let Outcome::Done(token) = token {
             // Not taken means invalidated meanwhile: the next reader fills again.
             let _ = self.deps.relations.finish_fill(reader, token, Arc::clone(&relations)).await;

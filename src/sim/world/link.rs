@@ -82,6 +82,8 @@ pub(super) struct Link {
     part: Part,
     port: &'static str,
     dice: Arc<Mutex<Dice>>,
+    /// Whether a write may happen after its caller gave up.
+    late: bool,
 }
 
 /// What is decided about a call before it begins: always all of it, so that no stream depends on
@@ -104,7 +106,13 @@ impl Link {
         name: &'static str,
     ) -> Self {
         let dice = world.dice(name, node);
-        Self { world: world.clone(), rt: rt.clone(), node, part, port: name, dice }
+        let (world, rt) = (world.clone(), rt.clone());
+        Self { world, rt, node, part, port: name, dice, late: true }
+    }
+
+    /// The same way, on which an unknown write has happened or never will.
+    pub(super) fn never_late(self) -> Self {
+        Self { late: false, ..self }
     }
 
     /// A random number of this chance's stream.
@@ -211,7 +219,7 @@ impl Link {
             self.pause(wait).await;
             return no_answer("no answer");
         }
-        if let Some(late_ms) = plan.late_ms {
+        if let Some(late_ms) = plan.late_ms.filter(|_| self.late) {
             self.note(op, format_args!("{args:?} will be {late_ms} ms late"));
             let (port, node) = (self.port, self.node);
             self.world.later(late_ms, node, port, op, move |state, now| drop(apply(state, now)));

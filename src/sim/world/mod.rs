@@ -209,7 +209,7 @@ impl World {
             (link(Part::Users, "user_outbox"), link(Part::Tweets, "tweet_outbox"));
         NodePorts {
             users: Arc::new(users::SimUsers(link(Part::Users, "users"))),
-            graph: Arc::new(graph::SimGraph(link(Part::Users, "graph"))),
+            graph: Arc::new(graph::SimGraph(link(Part::Users, "graph").never_late())),
             keys: Arc::new(keys::SimKeys(link(Part::Users, "keys"))),
             user_outbox: Arc::new(SimOutbox { link: user_link, rows: |s| &mut s.user_outbox }),
             tweets: Arc::new(tweets::SimTweets(link(Part::Tweets, "tweets"))),

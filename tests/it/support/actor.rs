@@ -27,9 +27,20 @@ impl Actor {
     pub(super) async fn signs_up(app: &TestApp, handle: &str) -> Self {
         let body = json!({ "handle": handle, "password": PASSWORD });
         let answer = app.client.call(app.address, "POST", "/users", &[], Some(&body)).await;
-        let session = answer.unwrap().expect(201).json();
-        let (handle, client) = (handle.to_owned(), app.client.clone());
-        Self { handle, session, client, address: app.address }
+        Self::with(app, answer.unwrap().expect(201).json())
+    }
+
+    /// Somebody who logs in with the password.
+    pub async fn logs_in(app: &TestApp, handle: &str) -> Self {
+        let body = json!({ "handle": handle, "password": PASSWORD });
+        let answer = app.client.call(app.address, "POST", "/sessions", &[], Some(&body)).await;
+        Self::with(app, answer.unwrap().expect(201).json())
+    }
+
+    /// Somebody with this session.
+    pub fn with(app: &TestApp, session: Session) -> Self {
+        let handle = session.user.handle.as_str().to_owned();
+        Self { handle, session, client: app.client.clone(), address: app.address }
     }
 
     /// Goes on at another address, after a restart.
@@ -50,9 +61,20 @@ impl Actor {
         headers: &[(&str, &str)],
         body: Option<Value>,
     ) -> Answer {
+        self.tries(method, path, headers, body).await.unwrap()
+    }
+
+    /// Any call, which may find that the stack has gone.
+    pub async fn tries(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Result<Answer, String> {
         let bearer = format!("Bearer {}", self.session.access_token);
         let all = [&[("authorization", bearer.as_str())], headers].concat();
-        self.client.call(self.address, method, path, &all, body.as_ref()).await.unwrap()
+        self.client.call(self.address, method, path, &all, body.as_ref()).await
     }
 
     pub async fn tweets(&self, text: &str) -> Tweet {
@@ -112,6 +134,34 @@ impl Actor {
     pub async fn eventually_sees(&self, id: TweetId) {
         let what = format!("{} sees tweet {id}", self.handle);
         eventually(&what, || async { self.sees(id).await.then_some(()) }).await;
+    }
+
+    /// Every tweet of a list from the newest down to the end, by `next` cursors.
+    pub async fn walks_down(&self, list: &str, limit: usize) -> Vec<TweetId> {
+        let mut found = Vec::new();
+        let mut path = format!("{list}?limit={limit}");
+        loop {
+            let page = self.page(&path).await;
+            assert!(!page.degraded, "{path}");
+            assert!(page.tweets.len() <= limit, "{path}");
+            found.extend(page.tweets.iter().map(|tweet| tweet.id));
+            let Some(next) = page.next else { return found };
+            path = format!("{list}?limit={limit}&before={next}");
+        }
+    }
+
+    /// Every tweet of a list above `from`, newest first, by `prev` cursors.
+    pub async fn walks_up(&self, list: &str, limit: usize, from: TweetId) -> Vec<TweetId> {
+        let mut found: Vec<TweetId> = Vec::new();
+        let mut after = from;
+        loop {
+            let page = self.page(&format!("{list}?limit={limit}&after={after}")).await;
+            assert!(!page.degraded, "above {after}");
+            assert!(page.tweets.len() <= limit, "above {after}");
+            let Some(prev) = page.prev else { return found };
+            found.splice(0..0, page.tweets.iter().map(|tweet| tweet.id));
+            after = prev;
+        }
     }
 
     /// Opens the stream of the home timeline.

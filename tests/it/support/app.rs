@@ -7,10 +7,11 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use chirp::stack::data_dir::RunFile;
+use chirp::{stack::data_dir::RunFile, wire::routes::Role};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::{Actor, Client, eventually};
+use super::{Actor, Client, PATIENCE, eventually};
 
 /// How many processes the stack has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,12 +69,19 @@ impl TestApp {
 
     /// A stack with some variables of the environment changed.
     pub async fn start_with(shape: Shape, changed: &[(&'static str, &str)]) -> Self {
+        let mut app = Self::prepare(shape, changed);
+        app.launch().await;
+        app
+    }
+
+    /// The same before its start, for those who put something into the data folder first.
+    pub fn prepare(shape: Shape, changed: &[(&'static str, &str)]) -> Self {
         let mut env: Vec<(&'static str, String)> =
             ENV.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         env.retain(|(name, _)| changed.iter().all(|(other, _)| other != name));
         env.extend(changed.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut app = Self {
+        Self {
             shape,
             client: Client::default(),
             address: nowhere,
@@ -81,9 +89,7 @@ impl TestApp {
             folder: tempfile::tempdir().unwrap(),
             children: Vec::new(),
             env,
-        };
-        app.launch().await;
-        app
+        }
     }
 
     /// The data folder.
@@ -109,7 +115,62 @@ impl TestApp {
         Actor::signs_up(self, handle).await
     }
 
-    async fn launch(&mut self) {
+    /// Where a role listens: public, admin. In one process there is only the gateway's.
+    pub fn listeners(&self, role: Role) -> (SocketAddr, SocketAddr) {
+        let data = self.data_dir();
+        let file = match self.shape {
+            Shape::OneProcess => data.join("run.json"),
+            Shape::PerRole => data.join(format!("run/{role}.json")),
+        };
+        let run: RunFile = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+        (run.address, run.admin)
+    }
+
+    /// The public listeners at which a route of `role` can be called.
+    pub fn doors(&self, role: Role) -> Vec<SocketAddr> {
+        match self.shape {
+            Shape::OneProcess => vec![self.address],
+            Shape::PerRole => vec![self.address, self.listeners(role).0],
+        }
+    }
+
+    /// The admin listener of every process.
+    pub fn admins(&self) -> Vec<SocketAddr> {
+        match self.shape {
+            Shape::OneProcess => vec![self.admin],
+            Shape::PerRole => Role::ALL.iter().map(|role| self.listeners(*role).1).collect(),
+        }
+    }
+
+    /// The sum of a metric over every process.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let mut sum = 0;
+        for admin in self.admins() {
+            let answer = self.client.get(admin, "/metrics").await.unwrap().expect(200);
+            let text = String::from_utf8(answer.body.to_vec()).unwrap();
+            let values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            sum += values.map(|value| value.parse::<u64>().unwrap()).sum::<u64>();
+        }
+        sum
+    }
+
+    /// Asks every process to end, as `kill` does.
+    pub fn asks_to_stop(&self) {
+        for (_, child) in &self.children {
+            kill_process(Pid::from_child(child), Signal::TERM).unwrap();
+        }
+    }
+
+    /// Waits until every process has ended after [`Self::asks_to_stop`], well.
+    pub async fn has_stopped(&mut self) {
+        for (role, mut child) in self.children.drain(..) {
+            let ended = tokio::task::spawn_blocking(move || child.wait().unwrap());
+            let status = tokio::time::timeout(PATIENCE, ended).await.expect("it ends").unwrap();
+            assert!(status.success(), "{role}: {status}");
+        }
+    }
+
+    pub async fn launch(&mut self) {
         let roles: &[&'static str] = match self.shape {
             Shape::OneProcess => &["up"],
             Shape::PerRole => &["gateway", "user", "tweet", "timeline"],

@@ -31,6 +31,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    async fn read(answer: Response<Incoming>) -> Result<Self, String> {
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+        Ok(Self { status: parts.status.as_u16(), headers: parts.headers, body })
+    }
+
     /// A header as text; empty if it is absent.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
@@ -73,10 +79,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Answer, String> {
-        let answer = self.open(at, method, path, headers, body).await?;
-        let (parts, body) = answer.into_parts();
-        let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+        Answer::read(self.open(at, method, path, headers, body).await?).await
     }
 
     /// Any call, to the head of its answer.
@@ -88,16 +91,38 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Response<Incoming>, String> {
+        let json = [("content-type", "application/json")];
+        let bytes = body.map(|body| serde_json::to_vec(body).unwrap());
+        let headers = [if bytes.is_some() { &json[..] } else { &[] }, headers].concat();
+        self.open_raw(at, method, path, &headers, bytes.unwrap_or_default()).await
+    }
+
+    /// Any call with a body that is sent as it is, to the end of the answer.
+    pub async fn call_raw(
+        &self,
+        at: SocketAddr,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Answer, String> {
+        Answer::read(self.open_raw(at, method, path, headers, body).await?).await
+    }
+
+    async fn open_raw(
+        &self,
+        at: SocketAddr,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Response<Incoming>, String> {
         let method: Method = method.parse().unwrap();
         let mut request = Request::builder().method(method).uri(format!("http://{at}{path}"));
-        if body.is_some() {
-            request = request.header("content-type", "application/json");
-        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let bytes = body.map(|body| serde_json::to_vec(body).unwrap()).unwrap_or_default();
-        let request = request.body(Full::new(Bytes::from(bytes))).unwrap();
+        let request = request.body(Full::new(Bytes::from(body))).unwrap();
         self.0.request(request).await.map_err(|error| format!("{error}: {error:?}"))
     }
 }

@@ -1,7 +1,7 @@
 //! What scenarios are written with.
 //!
 //! ```ignore
-//! let app = TestApp::start(Shape::OneProcess).await;
+//! let app = TestApp::start_with(Shape::OneProcess, super::SETTINGS).await;
 //! let ada = app.signs_up("ada").await;
 //! let bob = app.signs_up("bob").await;
 //! bob.follows("ada").await;
@@ -11,14 +11,18 @@
 
 mod actor;
 mod app;
+pub mod browser;
 mod http;
 mod sse;
+pub mod tokens;
 
-pub use actor::Actor;
+pub use actor::{Actor, PASSWORD};
 pub use app::{Shape, TestApp, chirp, run_in};
 pub use http::{Answer, Client};
 
 use std::{future::Future, time::Duration};
+
+use serde_json::Value;
 
 /// The longest that anything eventual may take in a test.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,9 +42,28 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
     }
 }
 
-/// Every scenario of the block as two tests: over one process, and over one process per role.
+/// Every outbox is sent, and every lane is empty.
+pub async fn nothing_waits(app: &TestApp) {
+    let zero = |row: &Value, keys: &[&str]| keys.iter().all(|key| row[key] == 0);
+    let idle = |process: &Value| {
+        let rows = |what: &str| process["queues"][what].as_array().cloned().unwrap_or_default();
+        process["ready"] == true
+            && rows("lanes").iter().all(|lane| zero(lane, &["depth", "in_flight", "parked"]))
+            && rows("outboxes").iter().all(|outbox| zero(outbox, &["unsent"]))
+    };
+    eventually("nothing waits", || async {
+        let status = app.runs(&["status", "--json"]);
+        let status: Value = serde_json::from_slice(&status.stdout).ok()?;
+        status["processes"].as_array()?.iter().all(idle).then_some(())
+    })
+    .await;
+}
+
+/// Every scenario of the block as two tests: over one process, and over one process per role. A
+/// block may begin with variables of the environment for all of its scenarios.
 macro_rules! in_both_shapes {
-    ($(async fn $name:ident($app:ident: TestApp) $body:block)*) => {
+    ($(with [$($env:expr),* $(,)?])? $(async fn $name:ident($app:ident: TestApp) $body:block)*) => {
+        const SETTINGS: &[(&str, &str)] = &[$($($env),*)?];
         $(async fn $name($app: TestApp) $body)*
 
         mod one_process {
@@ -48,7 +71,8 @@ macro_rules! in_both_shapes {
             $(
                 #[tokio::test]
                 async fn $name() {
-                    super::$name(TestApp::start(Shape::OneProcess).await).await;
+                    let app = TestApp::start_with(Shape::OneProcess, super::SETTINGS).await;
+                    super::$name(app).await;
                 }
             )*
         }
@@ -58,7 +82,8 @@ macro_rules! in_both_shapes {
             $(
                 #[tokio::test]
                 async fn $name() {
-                    super::$name(TestApp::start(Shape::PerRole).await).await;
+                    let app = TestApp::start_with(Shape::PerRole, super::SETTINGS).await;
+                    super::$name(app).await;
                 }
             )*
         }

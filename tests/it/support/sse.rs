@@ -1,5 +1,6 @@
 //! Server-sent events, read one at a time.
 
+use chirp::domain::TweetId;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
@@ -37,6 +38,22 @@ impl Stream {
         };
         let found = tokio::time::timeout(PATIENCE, find).await;
         found.unwrap_or_else(|_| panic!("no `{name}` came"))
+    }
+
+    /// The next event with this name about this tweet; others are skipped.
+    pub async fn next_with(&mut self, name: &str, tweet: TweetId) -> Event {
+        loop {
+            let event = self.next(name).await;
+            if event.data["id"] == tweet.to_string() {
+                return event;
+            }
+        }
+    }
+
+    /// Waits until the server ends the stream.
+    pub async fn ends(mut self) {
+        let end = async { while let Some(Ok(_)) = self.body.frame().await {} };
+        assert!(tokio::time::timeout(PATIENCE, end).await.is_ok(), "the stream goes on");
     }
 
     async fn any(&mut self) -> Event {

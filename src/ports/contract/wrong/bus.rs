@@ -19,7 +19,7 @@ faults! {
     /// One message in five is not sent.
     DropsOneInFive: [every_published_message_is_received],
     /// Each message is sent twice.
-    Doubles: [a_healthy_bus_rarely_doubles],
+    Doubles: [a_healthy_bus_rarely_doubles, receivers_do_not_share_a_message],
     /// Some message comes when there is none.
     InventsMessages: [an_empty_queue_gives_nothing],
     /// One outcome is given for all entries.
@@ -31,7 +31,7 @@ faults! {
     /// As many are received as there are.
     IgnoresTheMost: [no_more_than_asked_for_is_received],
     /// A received message stays visible.
-    IgnoresVisibility: [a_received_message_is_invisible, receivers_do_not_share_a_message],
+    IgnoresVisibility: [a_received_message_is_invisible],
     /// A message is acknowledged when it is received.
     AcknowledgesOnReceive: [a_message_that_was_not_acknowledged_comes_again],
     /// Acknowledging does nothing.
@@ -68,8 +68,7 @@ struct Wrong {
 #[must_use]
 pub fn broken(context: Context, fault: Fault) -> Context {
     let Context { bus: inner, rt, outage } = context;
-    let hushed = Hushed::default();
-    let outage = if fault == Fault::SwallowsErrors { Some(hushed.outage()) } else { outage };
+    let (hushed, outage) = Hushed::new(fault == Fault::SwallowsErrors, outage);
     let bus = Arc::new(Wrong {
         inner,
         rt: rt.clone(),

@@ -1,11 +1,11 @@
 //! Wrong graphs.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{Every, Hushed, faults};
+use super::{Every, Hushed, faults, lose_events};
 use crate::{
     domain::{Change, PairState, UserId, edge::Blocked},
     ports::{
@@ -61,9 +61,7 @@ struct Memory {
 /// The graph of `context` with `fault`.
 #[must_use]
 pub fn broken(context: Context, fault: Fault) -> Context {
-    let hushed = Hushed::default();
-    let swallows = fault == Fault::SwallowsErrors;
-    let outage = if swallows { Some(hushed.outage()) } else { context.outage };
+    let (hushed, outage) = Hushed::new(fault == Fault::SwallowsErrors, context.outage);
     let graph = Arc::new(Wrong {
         inner: context.graph,
         outbox: context.outbox.clone(),
@@ -116,12 +114,6 @@ impl Wrong {
         }
     }
 
-    async fn lose_events(&self) {
-        let rows = self.outbox.claim(100, 0, Duration::ZERO).await.done().unwrap_or_default();
-        let seqs: Vec<u64> = rows.iter().map(|row| row.seq).collect();
-        drop(self.outbox.mark_sent(&seqs, 0).await);
-    }
-
     fn tell(&self, asked: &EdgeChange, changed: &mut Changed) {
         let memory = &mut *self.memory.lock();
         memory.changes += u64::from(changed.fresh);
@@ -152,7 +144,7 @@ impl GraphStore for Wrong {
             None => self.inner.change(asked).await,
         };
         if self.fault == Fault::LosesEvents {
-            self.lose_events().await;
+            lose_events(&*self.outbox).await;
         }
         answer.map(|result| {
             result.map(|mut changed| {

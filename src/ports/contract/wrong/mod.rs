@@ -3,19 +3,29 @@
 //! One file per port: its `Fault`s and `broken`, which wraps the adapter of a context. A suite that
 //! does not reject each of them is not worth its run.
 
+pub mod body_cache;
 pub mod bus;
 pub mod graph;
+pub mod hints;
+pub mod keys;
+pub mod limiter;
 pub mod outbox;
+pub mod relation_cache;
+pub mod timeline_cache;
 pub mod timeline_store;
 pub mod tweets;
 pub mod users;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use super::Outage;
+use crate::ports::Outbox;
 
 /// Lists the ways in which an adapter can be wrong, each with the behaviours that reject it.
 macro_rules! faults {
@@ -43,9 +53,13 @@ impl Hushed {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn outage(&self) -> Outage {
-        let down = self.clone();
-        Outage::new(move |on| down.0.store(on, Ordering::Relaxed))
+    /// The store of an adapter that is wrong in this way if `swallows`; its outage takes the place
+    /// of `outage` then.
+    fn new(swallows: bool, outage: Option<Outage>) -> (Self, Option<Outage>) {
+        let hushed = Self::default();
+        let down = hushed.clone();
+        let own = Outage::new(move |on| down.0.store(on, Ordering::Relaxed));
+        (hushed, if swallows { Some(own) } else { outage })
     }
 }
 
@@ -57,4 +71,11 @@ impl Every {
     fn nth(&self, n: u64) -> bool {
         self.0.fetch_add(1, Ordering::Relaxed) % n == n - 1
     }
+}
+
+/// Marks all that waits in an outbox as sent.
+async fn lose_events(outbox: &dyn Outbox) {
+    let rows = outbox.claim(100, 0, Duration::ZERO).await.done().unwrap_or_default();
+    let seqs: Vec<u64> = rows.iter().map(|row| row.seq).collect();
+    drop(outbox.mark_sent(&seqs, 0).await);
 }

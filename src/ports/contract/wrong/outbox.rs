@@ -57,9 +57,7 @@ struct Wrong {
 /// The outbox of `context` with `fault`.
 #[must_use]
 pub fn broken(context: Context, fault: Fault) -> Context {
-    let hushed = Hushed::default();
-    let swallows = fault == Fault::SwallowsErrors;
-    let outage = if swallows { Some(hushed.outage()) } else { context.outage };
+    let (hushed, outage) = Hushed::new(fault == Fault::SwallowsErrors, context.outage);
     let outbox = Arc::new(Wrong { inner: context.outbox, fault, every: Every::default(), hushed });
     Context { outbox, outage, ..context }
 }

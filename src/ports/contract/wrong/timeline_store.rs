@@ -57,9 +57,10 @@ faults! {
     /// Of several versions the last to come counts.
     LastVersionToComeCounts: [
         the_highest_version_counts_in_any_order,
-        the_highest_version_counts_within_one_call,
-        versions_at_once_leave_the_highest
+        the_highest_version_counts_within_one_call
     ],
+    /// Of several versions the lowest counts.
+    LowestVersionCounts: [versions_at_once_leave_the_highest],
     /// Who unfollowed goes on being a follower.
     KeepsFollowers: [who_unfollowed_is_no_follower],
     /// A page begins with the last follower of the page before.
@@ -95,9 +96,7 @@ struct Wrong {
 /// The store of `context` with `fault`.
 #[must_use]
 pub fn broken(context: Context, fault: Fault) -> Context {
-    let hushed = Hushed::default();
-    let swallows = fault == Fault::SwallowsErrors;
-    let outage = if swallows { Some(hushed.outage()) } else { context.outage };
+    let (hushed, outage) = Hushed::new(fault == Fault::SwallowsErrors, context.outage);
     let inner = context.store;
     let every = Every::default();
     let store = Arc::new(Wrong { inner, fault, every, hushed, memory: Mutex::default() });
@@ -130,8 +129,10 @@ impl Wrong {
         let mut bent = changes.to_vec();
         for change in &mut bent {
             memory.version += 1;
-            if self.fault == Fault::LastVersionToComeCounts {
-                change.version = memory.version;
+            match self.fault {
+                Fault::LastVersionToComeCounts => change.version = memory.version,
+                Fault::LowestVersionCounts => change.version = 1_000 - change.version,
+                _ => {}
             }
             if change.state.high.follows {
                 memory.ever.insert((change.pair.low, change.pair.high));
@@ -288,8 +289,11 @@ impl TimelineStore for Wrong {
         match self.fault {
             Fault::WritesOneCopy => rows.retain(|row| row.other > user),
             Fault::TellsNoBlocks => {
-                rows.iter_mut().filter(|row| row.other < user).for_each(|row| row.blocked = false)
+                for row in rows.iter_mut().filter(|row| row.other < user) {
+                    row.blocked = false;
+                }
             }
+
             _ => {}
         }
         Ok(rows)

@@ -1,11 +1,11 @@
 //! Wrong stores of tweets.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{Every, Hushed, faults};
+use super::{Every, Hushed, faults, lose_events};
 use crate::{
     domain::{Body, TweetId, UserId, Window},
     ports::{
@@ -81,9 +81,7 @@ struct Wrong {
 /// The store of `context` with `fault`.
 #[must_use]
 pub fn broken(context: Context, fault: Fault) -> Context {
-    let hushed = Hushed::default();
-    let swallows = fault == Fault::SwallowsErrors;
-    let outage = if swallows { Some(hushed.outage()) } else { context.outage };
+    let (hushed, outage) = Hushed::new(fault == Fault::SwallowsErrors, context.outage);
     let tweets = Arc::new(Wrong {
         inner: context.tweets,
         outbox: context.outbox.clone(),
@@ -96,12 +94,6 @@ pub fn broken(context: Context, fault: Fault) -> Context {
 }
 
 impl Wrong {
-    async fn lose_events(&self) {
-        let rows = self.outbox.claim(100, 0, Duration::ZERO).await.done().unwrap_or_default();
-        let seqs: Vec<u64> = rows.iter().map(|row| row.seq).collect();
-        drop(self.outbox.mark_sent(&seqs, 0).await);
-    }
-
     /// What is asked of the store below instead; `Err` is answered at once.
     fn bend(&self, tweet: &NewTweet) -> Result<NewTweet, Created> {
         let mut bent = tweet.clone();
@@ -114,10 +106,10 @@ impl Wrong {
             (Fault::ShiftsIds, _) => bent.body.id.0 += 1,
             (Fault::IgnoresKeys, key) => *key = None,
             (Fault::IgnoresHashes, Some(key)) => key.body_hash = [0; 32],
-            (Fault::SharesKeys, Some(key)) => {
-                if *memory.keys.entry(key.key.clone()).or_insert(author) != author {
-                    return Err(Created::KeyReused);
-                }
+            (Fault::SharesKeys, Some(key))
+                if *memory.keys.entry(key.key.clone()).or_insert(author) != author =>
+            {
+                return Err(Created::KeyReused);
             }
             (Fault::ForgetsKeys, Some(key)) => {
                 key.key = format!("{}-{}", key.key, tweet.body.created_at_ms / 3_600_000);
@@ -167,7 +159,7 @@ impl TweetStore for Wrong {
         }
         match (self.fault, outcome) {
             (Fault::LosesEvents, outcome) => {
-                self.lose_events().await;
+                lose_events(&*self.outbox).await;
                 outcome
             }
             (Fault::Doubles, outcome) => {

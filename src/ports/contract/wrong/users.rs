@@ -33,7 +33,9 @@ faults! {
     /// A lost answer ends the session.
     PunishesRepeats: [a_refresh_that_is_repeated_whole_gives_the_same],
     /// A used token is as good as a fresh one.
-    AcceptsUsedTokens: [a_used_refresh_token_ends_the_session, of_many_refreshes_one_wins],
+    AcceptsUsedTokens: [a_used_refresh_token_ends_the_session],
+    /// Who comes second is told of the same success.
+    LetsEverybodyWin: [of_many_refreshes_one_wins],
     /// A used token is refused and the session lives on.
     ForgivesUsedTokens: [a_used_refresh_token_ends_the_session],
     /// A session has no end.
@@ -70,9 +72,7 @@ struct Wrong {
 /// The store of `context` with `fault`.
 #[must_use]
 pub fn broken(context: Context, fault: Fault) -> Context {
-    let hushed = Hushed::default();
-    let swallows = fault == Fault::SwallowsErrors;
-    let outage = if swallows { Some(hushed.outage()) } else { context.outage };
+    let (hushed, outage) = Hushed::new(fault == Fault::SwallowsErrors, context.outage);
     let users = Wrong { inner: context.users, fault, hushed, memory: Mutex::default() };
     Context { users: Arc::new(users), outage, ..context }
 }
@@ -113,10 +113,10 @@ impl UserStore for Wrong {
                 }
             }
             Fault::LosesPasswords => user.password = PasswordHash(String::new()),
-            Fault::RefusesRepeats => {
-                if self.inner.by_handle(&user.account.handle).await.ok().flatten().is_some() {
-                    return Outcome::Done(CreateUser::HandleTaken);
-                }
+            Fault::RefusesRepeats
+                if self.inner.by_handle(&user.account.handle).await.ok().flatten().is_some() =>
+            {
+                return Outcome::Done(CreateUser::HandleTaken);
             }
             _ => {}
         }
@@ -183,6 +183,11 @@ impl UserStore for Wrong {
             _ => {}
         }
         let outcome = self.inner.refresh(asked, new, at).await;
+        if let (Fault::LetsEverybodyWin, Outcome::Done(Refresh::Reused(_))) = (self.fault, &outcome)
+        {
+            let row = self.session_of(&old).map(|row| SessionRow { refresh: new, ..row });
+            return Outcome::Done(row.map_or(Refresh::Unknown, Refresh::Rotated));
+        }
         if let Outcome::Done(Refresh::Rotated(row)) = &outcome {
             self.memory.lock().rotated.insert(asked, new);
             if self.fault == Fault::AnswersTheOldToken {

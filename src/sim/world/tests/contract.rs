@@ -102,3 +102,44 @@ fn the_timeline_store_holds_its_contract() {
         contract::timeline_store::Context { store: ports.store, rt, outage }
     });
 }
+
+#[test]
+fn timelines_in_the_cache_hold_their_contract() {
+    hold(contract::timeline_cache::BEHAVIOURS, |world, ports, rt| {
+        let outage = Some(outage(&world, Part::Cache));
+        let (timelines, relations) = (ports.cache, ports.relations);
+        contract::timeline_cache::Context { timelines, relations, rt, outage }
+    });
+}
+
+#[test]
+fn relations_in_the_cache_hold_their_contract() {
+    hold(contract::relation_cache::BEHAVIOURS, |world, ports, rt| {
+        let outage = Some(outage(&world, Part::Cache));
+        contract::relation_cache::Context { relations: ports.relations, rt, outage }
+    });
+}
+
+#[test]
+fn bodies_in_the_cache_hold_their_contract() {
+    hold(contract::body_cache::BEHAVIOURS, |world, ports, rt| {
+        let outage = Some(outage(&world, Part::Cache));
+        contract::body_cache::Context { bodies: ports.bodies, rt, outage }
+    });
+}
+
+#[test]
+fn keys_hold_their_contract() {
+    hold(contract::keys::BEHAVIOURS, |world, ports, rt| {
+        let outage = Some(outage(&world, Part::Users));
+        contract::keys::Context { keys: ports.keys, rt, outage }
+    });
+}
+
+#[test]
+fn hints_hold_their_contract() {
+    hold(contract::hints::BEHAVIOURS, |_world, ports, rt| contract::hints::Context {
+        hints: ports.hints,
+        rt,
+    });
+}

@@ -104,9 +104,9 @@ pub(crate) async fn slice<L: Load>(
         .map(|load| tokio::spawn(connection(server.address, load, begin, end)))
         .collect();
     tokio::time::sleep_until(begin.into()).await;
-    let (cpu, began) = (server.cpu_s(), Instant::now());
+    let (cpu, counted_from) = (server.cpu_s(), Instant::now());
     tokio::time::sleep_until(end.into()).await;
-    let took = began.elapsed().as_secs_f64();
+    let took = counted_from.elapsed().as_secs_f64();
     let mut latency = Histogram::new(3).unwrap();
     let mut loads = Vec::with_capacity(tasks.len());
     for task in tasks {

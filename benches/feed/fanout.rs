@@ -66,7 +66,7 @@ const ROUNDS: usize = 3;
 const RELAYED: usize = 500;
 /// Writes what fills the lists at the start; nobody sees it.
 const NOBODY: UserId = UserId(1);
-const ROUND_MAX: Duration = Duration::from_secs(300);
+const ROUND_MAX: Duration = Duration::from_mins(5);
 const GOAL: f64 = 1e6;
 /// Rama, "How we reduced the cost of building Twitter at Twitter-scale by 100x", 2023.
 const PUBLISHED: f64 = 31_000.0;

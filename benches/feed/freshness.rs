@@ -55,12 +55,11 @@ pub(crate) async fn run(length: Duration, posts_per_s: Option<f64>) -> Part {
     let world = World::load(folder.path()).await;
     let chirp = Server::chirp(folder.path()).await;
     warm(&chirp, &world).await;
-    let full = match posts_per_s {
-        Some(rate) => rate,
-        None => {
-            let writers = (0..CONNECTIONS).map(|n| Writers::new(&world, 600 + n)).collect();
-            slice(&chirp, writers, SLICE).await.0.requests_per_s
-        }
+    let full = if let Some(rate) = posts_per_s {
+        rate
+    } else {
+        let writers = (0..CONNECTIONS).map(|n| Writers::new(&world, 600 + n)).collect();
+        slice(&chirp, writers, SLICE).await.0.requests_per_s
     };
     let rate = full / 2.0;
     let (seen, idle) = (Mutex::new(Histogram::new(3).unwrap()), Mutex::default());

@@ -12,6 +12,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its tables")]
 #![allow(clippy::disallowed_methods, reason = "a bench measures the real world")]
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with three digits")]
+#![allow(clippy::cast_sign_loss, reason = "ranks and counts that were drawn are not negative")]
+#![allow(clippy::similar_names, reason = "followers and followees are the words of the house")]
 #![allow(clippy::unwrap_used, reason = "whatever fails here ends the run, and says where")]
 
 mod driver;

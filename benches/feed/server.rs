@@ -13,9 +13,9 @@ use chirp::stack::{DataDir, admin::Queues, client};
 /// Ticks per second in `/proc/<pid>/stat` (`USER_HZ`), the same on every Linux.
 const TICKS: f64 = 100.0;
 /// A server that is not ready by then never will be.
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_mins(1);
 /// How long queues may take to become empty after a slice.
-const DRAIN_MAX: Duration = Duration::from_secs(120);
+const DRAIN_MAX: Duration = Duration::from_mins(2);
 
 /// A running server; killed when it is dropped.
 pub(crate) struct Server {

@@ -32,9 +32,9 @@ sim seeds="300":
 crash kills="25":
     CHIRP_TEST_KILLS={{ kills }} cargo test --locked --test crash -- --nocapture
 
-# Throughput beside a reference, in one run
+# Throughput beside a reference, in one run; `just bench --only read --seconds 30 --json out.json`
 bench *args:
-    cargo bench --locked {{ args }}
+    cargo bench --locked --bench feed -- {{ args }}
 
 # Licences, sources and banned crates
 deny:

@@ -199,7 +199,7 @@ impl Rpc for Peers {
     }
 
     fn healthy(&self, role: Role, replica: usize) -> bool {
-        self.find(role, replica).is_some_and(|replica| match &*replica {
+        self.replicas[role as usize].read().get(replica).is_some_and(|replica| match &**replica {
             Replica::Local { .. } => true,
             Replica::Remote { healthy, .. } => healthy.load(Ordering::Relaxed),
         })

@@ -231,10 +231,7 @@ impl Ring {
             if self.capacity() < usize::from(self.limit) {
                 self.grow();
             } else {
-                let oldest = self.at(0).tweet;
-                self.put64(16, oldest.0);
-                self.put16(2, (self.start() + 1) % self.capacity());
-                self.put16(4, self.len() - 1);
+                self.drop_oldest();
             }
         }
         let at = self.len();
@@ -243,18 +240,37 @@ impl Ring {
         self.put64(24, entry.tweet.0);
     }
 
+    /// Puts an entry where it belongs by moving the newer ones up: events come out of order only by a
+    /// little, so these are few.
     fn insert_late(&mut self, at: usize, entry: Entry) -> Pushed {
-        let mut entries: Vec<Entry> = (0..self.len()).map(|i| self.at(i)).collect();
-        entries.insert(at, entry);
-        if entries.len() > usize::from(self.limit) {
-            let oldest = entries.remove(0);
-            self.put64(16, oldest.tweet.0);
+        let mut at = at;
+        if self.len() == usize::from(self.limit) {
             if at == 0 {
+                self.put64(16, entry.tweet.0);
                 return Pushed::UnderFloor;
             }
+            self.drop_oldest();
+            at -= 1;
+        } else if self.len() == self.capacity() {
+            self.grow();
         }
-        self.rewrite(&entries);
+        let len = self.len();
+        self.put16(4, len + 1);
+        for place in (at..len).rev() {
+            let from = self.offset(place);
+            let to = self.offset(place + 1);
+            self.bytes.copy_within(from..from + ENTRY, to);
+        }
+        self.set(at, entry);
         Pushed::Added
+    }
+
+    /// Makes room at the lower end; the floor rises to what is gone.
+    fn drop_oldest(&mut self) {
+        let oldest = self.at(0).tweet;
+        self.put64(16, oldest.0);
+        self.put16(2, (self.start() + 1) % self.capacity());
+        self.put16(4, self.len() - 1);
     }
 
     fn rewrite(&mut self, entries: &[Entry]) {

@@ -148,12 +148,14 @@ impl Rt {
         work: impl Future<Output = T>,
     ) -> Result<T, Elapsed> {
         let mut work = std::pin::pin!(work);
-        let mut alarm = self.0.sleep(limit);
+        let mut alarm = None;
         std::future::poll_fn(|cx| {
-            // The work is polled first, so that an answer that is there is never thrown away.
+            // The work is polled first, so that an answer that is there is never thrown away; and
+            // what never waits, such as a warm read, needs no alarm.
             if let std::task::Poll::Ready(value) = work.as_mut().poll(cx) {
                 return std::task::Poll::Ready(Ok(value));
             }
+            let alarm = alarm.get_or_insert_with(|| self.0.sleep(limit));
             alarm.as_mut().poll(cx).map(|()| Err(Elapsed))
         })
         .await

@@ -130,6 +130,12 @@ impl SimNet {
         self.0.served.lock().insert((role, replica), served);
     }
 
+    /// Forgets every replica. A service holds the network that holds its routers: without this the
+    /// memory of a run stays as long as the process.
+    pub fn forget_all(&self) {
+        self.0.served.lock().clear();
+    }
+
     /// The calls of `from`.
     #[must_use]
     pub fn rpc(&self, from: NodeId) -> Arc<dyn Rpc> {

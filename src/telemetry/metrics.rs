@@ -1,7 +1,10 @@
 //! The metrics of one role, and their registry. Labels are bounded: roles, route patterns, status
 //! classes, lanes, caches and follower buckets; never ids, handles or raw paths.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use prometheus_client::{
@@ -24,6 +27,9 @@ const LATENCY_S: [f64; 16] = [
 const FRESHNESS_S: [f64; 16] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
+
+/// The statuses of nearly all answers.
+const USUAL: [u16; 3] = [200, 201, 204];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
@@ -92,6 +98,7 @@ struct Inner {
     registry: Mutex<Registry>,
     requests: Family<RouteLabels, Histogram, fn() -> Histogram>,
     cache: Family<CacheLabels, Counter>,
+    cache_reads: [CacheReads; 4],
     queue_depth: Family<LaneLabels, Gauge>,
     queue_in_flight: Family<LaneLabels, Gauge>,
     queue_oldest: Family<LaneLabels, Gauge>,
@@ -123,10 +130,13 @@ impl Metrics {
     pub fn new() -> Self {
         let latency: fn() -> Histogram = || Histogram::new(LATENCY_S);
         let fresh: fn() -> Histogram = || Histogram::new(FRESHNESS_S);
+        let cache = Family::default();
+        let caches = [Cache::Home, Cache::Relations, Cache::Body, Cache::Author];
         let inner = Inner {
             registry: Mutex::new(Registry::with_prefix("chirp")),
             requests: Family::new_with_constructor(latency),
-            cache: Family::default(),
+            cache_reads: caches.map(|one| CacheReads::of(one, &cache)),
+            cache,
             queue_depth: Family::default(),
             queue_in_flight: Family::default(),
             queue_oldest: Family::default(),
@@ -143,25 +153,18 @@ impl Metrics {
         Self(Arc::new(inner))
     }
 
-    /// A request was answered.
-    pub fn request(
-        &self,
-        role: Role,
-        method: &'static str,
-        route: &'static str,
-        status: u16,
-        took: Duration,
-    ) {
-        let labels = RouteLabels { role: role.as_str(), method, route, status };
-        self.0.requests.get_or_create(&labels).observe(took.as_secs_f64());
+    /// Measures the requests of one route.
+    #[must_use]
+    pub fn route(&self, role: Role, method: &'static str, route: &'static str) -> RouteMeter {
+        RouteMeter { metrics: self.clone(), role, method, route, usual: Default::default() }
     }
 
     /// `hits` and `misses` of a cache.
     pub fn cache(&self, cache: Cache, hits: u64, misses: u64) {
-        for (result, count) in [("hit", hits), ("miss", misses)] {
+        let reads = &self.0.cache_reads[cache as usize];
+        for (result, count) in [(&reads.hits, hits), (&reads.misses, misses)] {
             if count > 0 {
-                let labels = CacheLabels { cache: cache.as_str(), result };
-                self.0.cache.get_or_create(&labels).inc_by(count);
+                result.inc_by(count);
             }
         }
     }
@@ -224,6 +227,48 @@ impl Metrics {
     }
 }
 
+/// Measures the requests of one route. The usual answers are counted without a look-up by labels,
+/// which costs as much as the rest of a warm read's measurements.
+pub struct RouteMeter {
+    metrics: Metrics,
+    role: Role,
+    method: &'static str,
+    route: &'static str,
+    usual: [OnceLock<Histogram>; USUAL.len()],
+}
+
+impl RouteMeter {
+    /// A request was answered with `status`.
+    pub fn answered(&self, status: u16, took: Duration) {
+        match USUAL.iter().position(|&usual| usual == status) {
+            Some(at) => {
+                self.usual[at].get_or_init(|| self.histogram(status)).observe(took.as_secs_f64());
+            }
+            None => self.histogram(status).observe(took.as_secs_f64()),
+        }
+    }
+
+    fn histogram(&self, status: u16) -> Histogram {
+        let Self { role, method, route, .. } = *self;
+        let labels = RouteLabels { role: role.as_str(), method, route, status };
+        self.metrics.0.requests.get_or_create(&labels).clone()
+    }
+}
+
+/// The counters of one cache.
+struct CacheReads {
+    hits: Counter,
+    misses: Counter,
+}
+
+impl CacheReads {
+    fn of(cache: Cache, all: &Family<CacheLabels, Counter>) -> Self {
+        let result =
+            |result| all.get_or_create(&CacheLabels { cache: cache.as_str(), result }).clone();
+        Self { hits: result("hit"), misses: result("miss") }
+    }
+}
+
 impl Inner {
     fn register(&self) {
         let mut r = self.registry.lock();
@@ -252,13 +297,16 @@ mod tests {
     #[test]
     fn what_is_counted_is_rendered() {
         let metrics = Metrics::new();
-        metrics.request(Role::Tweet, "POST", "/tweets", 201, Duration::from_millis(3));
+        let route = metrics.route(Role::Tweet, "POST", "/tweets");
+        route.answered(201, Duration::from_millis(3));
+        route.answered(409, Duration::from_millis(3));
         metrics.cache(Cache::Home, 2, 1);
         metrics.fanout(403, 7);
         metrics.queue(Queue::Bulk, QueueStats { depth: 5, ..QueueStats::default() });
         let text = metrics.render();
         for line in [
             r#"chirp_http_request_seconds_count{role="tweet",method="POST",route="/tweets",status="201"} 1"#,
+            r#"chirp_http_request_seconds_count{role="tweet",method="POST",route="/tweets",status="409"} 1"#,
             r#"chirp_cache_reads_total{cache="home",result="hit"} 2"#,
             "chirp_deliveries_total 403",
             "chirp_writes_saved_total 7",

@@ -14,19 +14,11 @@ impl TraceContext {
     /// A new trace out of 24 random bytes.
     #[must_use]
     pub fn new(random: [u8; 24]) -> Self {
-        const HEX: [char; 16] =
-            ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
         // Every request without a trace makes one: one allocation, no formatting.
-        let mut text = String::with_capacity(55);
-        text.push_str("00-");
-        for (at, byte) in random.into_iter().enumerate() {
-            if at == 16 {
-                text.push('-');
-            }
-            text.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-        }
-        text.push_str("-01");
-        Self(text)
+        let mut text = *b"00-................................-................-01";
+        hex(&random[..16], &mut text[3..35]);
+        hex(&random[16..], &mut text[36..52]);
+        Self(std::str::from_utf8(&text).expect("hex is ascii").to_owned())
     }
 
     /// Reads a `traceparent` header; `None` if it is malformed or of another version.
@@ -49,7 +41,10 @@ impl TraceContext {
     /// The same trace, continued under the span `span`.
     #[must_use]
     pub fn child(&self, span: u64) -> Self {
-        Self(format!("00-{}-{span:016x}-01", self.trace_id()))
+        let mut text = *b"00-................................-................-01";
+        text[3..35].copy_from_slice(self.trace_id().as_bytes());
+        hex(&span.to_be_bytes(), &mut text[36..52]);
+        Self(std::str::from_utf8(&text).expect("hex is ascii").to_owned())
     }
 
     /// The 32 hexadecimal digits of the trace.
@@ -65,6 +60,15 @@ impl TraceContext {
     }
 }
 
+/// Writes `bytes` in lower-case hexadecimal into `out`, which is twice as long.
+pub fn hex(bytes: &[u8], out: &mut [u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (byte, two) in bytes.iter().zip(out.chunks_exact_mut(2)) {
+        two[0] = DIGITS[usize::from(byte >> 4)];
+        two[1] = DIGITS[usize::from(byte & 15)];
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +78,7 @@ mod tests {
         let trace = TraceContext::new([7; 24]);
         assert_eq!(TraceContext::parse(trace.as_str()), Some(trace.clone()));
         assert_eq!(trace.child(5).trace_id(), trace.trace_id());
+        assert!(trace.child(5).as_str().ends_with("-0000000000000005-01"));
         for bad in ["", "00-zz", "01-07-07-01", &format!("{}-00", trace.as_str())] {
             assert_eq!(TraceContext::parse(bad), None, "{bad:?}");
         }

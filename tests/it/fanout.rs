@@ -110,7 +110,7 @@ fn class_of(data: &Path, author: UserId) -> String {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let file = Connection::open_with_flags(data.join("timeline.db"), flags).unwrap();
     let sql = "select class from authors where author_id = ?1";
-    let class = file.query_row(sql, [author.0 as i64], |row| row.get(0));
+    let class = file.query_row(sql, [author.0.cast_signed()], |row| row.get(0));
     class.unwrap_or_else(|_| "push".to_owned())
 }
 

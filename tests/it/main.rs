@@ -11,6 +11,7 @@ mod auth;
 mod commands;
 mod fanout;
 mod input;
+mod inside;
 mod lifecycle;
 mod limits;
 mod page;

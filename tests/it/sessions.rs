@@ -81,7 +81,7 @@ in_both_shapes! {
         assert_eq!(thief.problem(), "session-ended");
         // Whoever holds the newest one is out too: nobody knows who the thief is.
         assert_eq!(refresh(&app, &third.refresh_token).await.expect(401).problem(), "session-ended");
-        tokio::time::sleep(std::time::Duration::from_millis(2_000)).await;
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
         for session in [ada.session, second, third] {
             let owner = Actor::with(&app, session);
             for path in ["/me", "/timeline"] {

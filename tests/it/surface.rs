@@ -164,7 +164,7 @@ in_both_shapes! {
         let mut app = app;
         let mut ada = app.signs_up("ada").await;
         let bob = app.signs_up("bob").await;
-        let key = [("idempotency-key", "the same for both")];
+        let key = [("idempotency-key", "the-same-for-both")];
         let body = Some(json!({ "text": "mine" }));
         let first = ada.call_with("POST", "/tweets", &key, body.clone()).await.expect(201);
         assert_eq!(first.header("idempotency-replayed"), "");

@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 use tokio::sync::Notify;
 
@@ -19,7 +20,7 @@ use crate::{
         Bus, Delivery, Kind, Outcome, Queue, QueueStats, Read, Receipt, StoreError, Target, Topic,
         bus::{BATCH_MAX, RECEIVES_MAX},
     },
-    rt::Rt,
+    rt::{Instant, Rt},
 };
 
 const STORE: &str = "bus";
@@ -62,17 +63,31 @@ pub struct SqlBus {
     db: Db,
     rt: Rt,
     arrived: Arc<[Notify; Queue::ALL.len()]>,
+    /// When a receiver of this process looked last without having been told to.
+    looked: Arc<[Mutex<Instant>; Queue::ALL.len()]>,
 }
 
 impl SqlBus {
     /// The bus over `timeline.db`.
     #[must_use]
     pub fn new(db: Db, rt: Rt) -> Self {
-        Self { db, rt, arrived: Arc::default() }
+        Self { db, rt, arrived: Arc::default(), looked: Arc::default() }
     }
 
     fn arrived(&self, queue: Queue) -> &Notify {
         &self.arrived[queue as usize]
+    }
+
+    /// Whether it is this receiver's turn to look for what nobody tells: one look per [`POLL`] is
+    /// enough for all receivers of a process.
+    fn may_look(&self, queue: Queue) -> bool {
+        let now = self.rt.now();
+        let mut looked = self.looked[queue as usize].lock();
+        let due = now.since(*looked) >= POLL;
+        if due {
+            *looked = now;
+        }
+        due
     }
 
     fn now_ms(&self) -> i64 {
@@ -218,8 +233,9 @@ impl Bus for SqlBus {
             each.try_for_each(|(lane, body)| put(conn, lane, body, now))
         };
         let outcome = self.db.write(STORE, write).await;
-        for &queue in &queues {
-            self.arrived(queue).notify_waiters();
+        // One receiver per message: the others would look in vain.
+        for queue in queues.iter().flat_map(|queue| std::iter::repeat_n(*queue, messages.len())) {
+            self.arrived(queue).notify_one();
         }
         spread(&outcome, fits, |fits| {
             if fits { Outcome::Done(()) } else { failed("the message is too large") }
@@ -235,12 +251,13 @@ impl Bus for SqlBus {
     ) -> Read<Vec<Delivery>> {
         let max = max.clamp(1, BATCH_MAX);
         let deadline = self.rt.now().plus(wait);
+        let mut look = true;
         loop {
             // Listens before it looks, so that no message can arrive unheard between the two.
             let mut arrival = std::pin::pin!(self.arrived(queue).notified());
             arrival.as_mut().enable();
             // Looking costs no turn of the writer, which idle receivers would else take away.
-            while self.anything(queue).await? {
+            while look && self.anything(queue).await? {
                 let taken = self.take(queue, max, visibility).await.certain()?;
                 if !taken.is_empty() {
                     return Ok(taken);
@@ -250,8 +267,8 @@ impl Bus for SqlBus {
             if left.is_zero() {
                 return Ok(Vec::new());
             }
-            // An arrival and the end of the pause mean the same: look again.
-            let _ = self.rt.timeout(left.min(POLL), arrival).await;
+            let told = self.rt.timeout(left.min(POLL), arrival).await.is_ok();
+            look = told || self.may_look(queue);
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     rt::Rt,
-    wire::trace::{TRACEPARENT, TraceContext},
+    wire::trace::{TRACEPARENT, TraceContext, hex},
 };
 
 /// Carries the request's id, in and out.
@@ -106,7 +106,8 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Makes request and trace ids: unique, not secret, and without a system call each.
+/// Makes request and trace ids, and draws replicas: unique, not secret, and without a system call
+/// each.
 pub(super) struct Ids {
     seed: u64,
     count: AtomicU64,
@@ -118,7 +119,7 @@ impl Ids {
     }
 
     /// The next of a sequence that does not repeat within 2^64 (splitmix64; Steele et al. 2014).
-    fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> u64 {
         const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
         let step = self.count.fetch_add(1, Ordering::Relaxed).wrapping_mul(GOLDEN);
         let mut z = self.seed.wrapping_add(step);
@@ -128,7 +129,9 @@ impl Ids {
     }
 
     fn request_id(&self) -> HeaderValue {
-        HeaderValue::from_str(&format!("{:016x}", self.next())).expect("hex is a header value")
+        let mut text = [0; 16];
+        hex(&self.next().to_be_bytes(), &mut text);
+        HeaderValue::from_bytes(&text).expect("hex is a header value")
     }
 
     fn trace(&self) -> TraceContext {

@@ -14,7 +14,11 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, h
 use http_body_util::{BodyExt, Limited};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Common, answers::Code, call::SERVICE_TOKEN};
+use super::{
+    Common,
+    answers::Code,
+    call::{Ids, SERVICE_TOKEN},
+};
 use crate::{
     ports::{Outcome, StoreError, rpc::Door},
     wire::{
@@ -23,7 +27,7 @@ use crate::{
     },
 };
 
-/// Replicas of a role whose open calls are counted apart.
+/// Replicas of a role that are called; one bit each.
 const REPLICAS_MAX: usize = 64;
 /// Attempts at one call.
 const ATTEMPTS: u32 = 2;
@@ -98,6 +102,7 @@ pub struct Way {
 pub struct Calls {
     common: Common,
     token: HeaderValue,
+    draws: Ids,
     open: [[AtomicUsize; REPLICAS_MAX]; Role::ALL.len()],
 }
 
@@ -111,7 +116,9 @@ impl Calls {
         let mut token = HeaderValue::from_str(&common.service_token.0)
             .expect("a service token is visible ascii");
         token.set_sensitive(true);
-        Self { common, token, open: std::array::from_fn(|_| [const { AtomicUsize::new(0) }; 64]) }
+        let draws = Ids::new(&common.rt);
+        let open = std::array::from_fn(|_| [const { AtomicUsize::new(0) }; REPLICAS_MAX]);
+        Self { common, token, draws, open }
     }
 
     /// Sends a request and gives the answer, whatever its status.
@@ -160,39 +167,31 @@ impl Calls {
     }
 
     fn open(&self, role: Role, replica: usize) -> &AtomicUsize {
-        &self.open[role as usize][replica % REPLICAS_MAX]
+        &self.open[role as usize][replica]
     }
 
     /// The less busy of two healthy replicas, another one than `tried` if possible. If none is
     /// healthy any is tried, as health may be old news.
     fn pick(&self, role: Role, tried: Option<usize>) -> Option<usize> {
         let rpc = &self.common.rpc;
-        let count = rpc.replicas(role);
+        let count = rpc.replicas(role).min(REPLICAS_MAX);
         if count <= 1 {
             return (count == 1).then_some(0);
         }
-        let others = || (0..count).filter(|&r| Some(r) != tried);
-        let healthy = || others().filter(|&r| rpc.healthy(role, r));
-        let (first, second) = match healthy().count() as u64 {
-            0 => (others().nth(self.draw(others().count() as u64)), None),
-            1 => (healthy().next(), None),
-            n => {
-                let first = self.draw(n);
-                let second = (first + 1 + self.draw(n - 1)) % n as usize;
-                (healthy().nth(first), healthy().nth(second))
-            }
-        };
-        match (first, second) {
-            (Some(a), Some(b)) => {
-                let load = |r| self.open(role, r).load(Ordering::Relaxed);
-                Some(if load(b) < load(a) { b } else { a })
-            }
-            (one, _) => one,
-        }
-    }
-
-    fn draw(&self, below: u64) -> usize {
-        self.common.rt.random_below(below) as usize
+        let others = Replicas::all(count).without(tried);
+        let healthy = Replicas::of((0..count).filter(|&replica| rpc.healthy(role, replica)));
+        let healthy = healthy.without(tried);
+        let known = if healthy.0 == 0 { others } else { healthy };
+        let draw = self.draws.next();
+        let first = known.nth(draw as u32)?;
+        // What is not known to be healthy has no load that says anything.
+        let second =
+            if healthy.0 == 0 { None } else { known.without(Some(first)).nth((draw >> 32) as u32) };
+        let load = |replica| self.open(role, replica).load(Ordering::Relaxed);
+        Some(match second {
+            Some(second) if load(second) < load(first) => second,
+            _ => first,
+        })
     }
 
     /// `GET` an internal route; `None` for 404. `path` carries the query.
@@ -271,6 +270,33 @@ fn outgoing(
         headers.insert(TRACEPARENT, trace);
     }
     Ok(Outgoing { method, uri, headers, body })
+}
+
+/// A set of replicas, one bit each.
+#[derive(Clone, Copy)]
+struct Replicas(u64);
+
+impl Replicas {
+    const fn all(count: usize) -> Self {
+        Self(u64::MAX >> (REPLICAS_MAX - count))
+    }
+
+    fn of(replicas: impl Iterator<Item = usize>) -> Self {
+        Self(replicas.fold(0, |set, replica| set | 1 << replica))
+    }
+
+    fn without(self, replica: Option<usize>) -> Self {
+        Self(replica.map_or(self.0, |replica| self.0 & !(1 << replica)))
+    }
+
+    /// One of them, for a random `draw`; `None` if there is none.
+    fn nth(self, draw: u32) -> Option<usize> {
+        let mut left = self.0;
+        for _ in 0..draw.checked_rem(self.0.count_ones())? {
+            left &= left - 1;
+        }
+        Some(left.trailing_zeros() as usize)
+    }
 }
 
 struct Closes<'a>(&'a AtomicUsize);

@@ -32,7 +32,7 @@ use super::{
     call::{Call, Ids, Info, REQUEST_ID},
     limits::{self, Standing},
 };
-use crate::wire::routes::Access;
+use crate::{telemetry::metrics::RouteMeter, wire::routes::Access};
 
 const NOSNIFF: HeaderName = header::X_CONTENT_TYPE_OPTIONS;
 
@@ -144,26 +144,37 @@ impl Drop for Permit {
     }
 }
 
+/// One guarded route.
+struct Site {
+    shared: Arc<Shared>,
+    spot: Spot,
+    meter: RouteMeter,
+}
+
 /// Lays the guard around one route.
 #[derive(Clone)]
-pub(super) struct GuardLayer {
-    pub(super) shared: Arc<Shared>,
-    pub(super) spot: Spot,
+pub(super) struct GuardLayer(Arc<Site>);
+
+impl GuardLayer {
+    pub(super) fn new(shared: Arc<Shared>, spot: Spot) -> Self {
+        let common = &shared.common;
+        let meter = common.metrics.route(common.role, spot.method, spot.path);
+        Self(Arc::new(Site { shared, spot, meter }))
+    }
 }
 
 impl<S> tower::Layer<S> for GuardLayer {
     type Service = Guard<S>;
 
     fn layer(&self, inner: S) -> Guard<S> {
-        Guard { shared: Arc::clone(&self.shared), spot: self.spot, inner }
+        Guard { site: Arc::clone(&self.0), inner }
     }
 }
 
 /// A guarded route.
 #[derive(Clone)]
 pub(super) struct Guard<S> {
-    shared: Arc<Shared>,
-    spot: Spot,
+    site: Arc<Site>,
     inner: S,
 }
 
@@ -184,15 +195,16 @@ where
         // The inner service was polled ready, its clone was not.
         let inner = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, inner);
-        Box::pin(guarded(Arc::clone(&self.shared), self.spot, inner, request).map(Ok))
+        Box::pin(guarded(Arc::clone(&self.site), inner, request).map(Ok))
     }
 }
 
-async fn guarded<S>(shared: Arc<Shared>, spot: Spot, inner: S, request: Request) -> Response
+async fn guarded<S>(site: Arc<Site>, inner: S, request: Request) -> Response
 where
     S: tower::Service<Request, Response = Response, Error = Infallible>,
 {
-    let common = &shared.common;
+    let Site { shared, spot, meter } = &*site;
+    let (spot, common) = (*spot, &shared.common);
     let started = common.rt.now();
     let token = &common.service_token;
     let mut info = shared.ids.identify(request.headers(), request.extensions(), token);
@@ -210,7 +222,7 @@ where
             let call = info.shared();
             let mut response = match verdict.fault {
                 Some(fault) => fault.into_response(),
-                None => run(&shared, spot, inner, request, call.clone()).await,
+                None => run(shared, spot, inner, request, call.clone()).await,
             };
             if let Some(standing) = verdict.standing {
                 standing.show(response.headers_mut());
@@ -224,7 +236,7 @@ where
     finish(&mut response, &call);
     let took = common.rt.now().since(started);
     let status = response.status().as_u16();
-    common.metrics.request(common.role, spot.method, spot.path, status, took);
+    meter.answered(status, took);
     log(spot, status, took, &call);
     response
 }

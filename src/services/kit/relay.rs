@@ -98,10 +98,21 @@ impl Relay {
     pub async fn run(self: Arc<Self>) {
         let rt = &self.common.rt;
         let (mut gauges_due, mut prune_due) = (rt.now(), rt.now().plus(PRUNE_EVERY));
+        let mut gathers_until = rt.now();
         while !self.common.shutdown.is_cancelled() {
+            // Rows that follow one another closely share their claim, message and mark.
+            let gather = gathers_until.since(rt.now());
+            if !gather.is_zero() {
+                self.common.shutdown.run_until_cancelled(rt.sleep(gather)).await;
+            }
+            let began = rt.now();
             let pause = match self.try_step().await {
                 Step::Sent { more: true, .. } => Duration::ZERO,
-                Step::Sent { more: false, .. } | Step::Idle => self.idle(),
+                Step::Sent { more: false, .. } => {
+                    gathers_until = began.plus(self.common.config.relay.gather());
+                    self.idle()
+                }
+                Step::Idle => self.idle(),
                 Step::Trouble => self.backoff(self.troubles.load(Ordering::Relaxed) as u32),
             };
             if rt.now() >= gauges_due {

@@ -150,7 +150,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     {
         let method = Method::from_bytes(spot.method.as_bytes()).expect("routes have methods");
         let filter = MethodFilter::try_from(method).expect("routes have common methods");
-        let layer = GuardLayer { shared: Arc::clone(&self.shared), spot };
+        let layer = GuardLayer::new(Arc::clone(&self.shared), spot);
         self.router = self.router.route(spot.path, on(filter, handler).layer(layer));
         self
     }
@@ -158,7 +158,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// The router; what matches no route is a problem too.
     pub fn finish(self) -> Router {
         let spot = Spot::unmatched(self.internal);
-        let layer = || GuardLayer { shared: Arc::clone(&self.shared), spot };
+        let layer = || GuardLayer::new(Arc::clone(&self.shared), spot);
         let missing = async || Fault::from(Code::NotFound).detail("there is no such route");
         let method = async || Fault::from(Code::MethodNotAllowed);
         self.router

@@ -113,6 +113,29 @@ async fn rows_that_could_not_be_marked_are_sent_again_after_the_lease() {
     assert_eq!(bus.ids(), [1, 2, 3, 1, 2, 3]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_idle_relay_sends_at_once_and_a_busy_one_gathers() {
+    let world = World::new();
+    let gather = world.config.relay.gather();
+    let Sending { outbox, bus, relay } = sending(&world, 1..2);
+    tokio::spawn(Arc::clone(&relay).run());
+    world.rt.sleep(Duration::from_millis(1)).await;
+    assert_eq!(bus.ids(), [1]);
+    for id in [2, 3] {
+        outbox.add(deleted(id));
+        relay.wake();
+        world.rt.sleep(gather / 4).await;
+        assert_eq!(bus.ids(), [1], "it gathers");
+    }
+    world.rt.sleep(gather / 2).await;
+    assert_eq!(bus.ids(), [1, 2, 3]);
+    world.rt.sleep(gather * 2).await;
+    outbox.add(deleted(4));
+    relay.wake();
+    world.rt.sleep(Duration::from_millis(1)).await;
+    assert_eq!(bus.ids(), [1, 2, 3, 4], "it was idle");
+}
+
 async fn handler(
     call: Call,
     Json(follow): Json<Follow>,

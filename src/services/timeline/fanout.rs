@@ -31,8 +31,7 @@ pub(super) struct Chunk {
 
 impl Core {
     /// Delivers a stored tweet to whoever should see it, or leaves it to chunk jobs.
-    pub(super) async fn fan_out(&self, event: &Event, entry: Entry) -> Read<()> {
-        let class = self.class_of(entry.author).await?;
+    pub(super) async fn fan_out(&self, event: &Event, entry: Entry, class: Class) -> Read<()> {
         let author = [entry.author];
         if !class.is_pushed() {
             self.push(entry, &author, true).await?;

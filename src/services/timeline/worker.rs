@@ -12,8 +12,11 @@ use futures_util::{StreamExt, stream};
 
 use super::{Core, apply::body_of, fanout::Chunk};
 use crate::{
-    domain::{Body, PairChange, TweetId},
-    ports::{Delivery, Queue, Read, Receipt, StoreError, Target, bus::RECEIVES_MAX},
+    domain::{Body, PairChange, TweetId, UserId, fanout::Class},
+    ports::{
+        Delivery, Queue, Read, Receipt, StoreError, Target, bus::RECEIVES_MAX,
+        timeline_store::IDS_MAX,
+    },
     rt::{Instant, points},
     telemetry::metrics::Metrics,
     wire::events::{Event, Fact, pack, unpack},
@@ -191,12 +194,14 @@ impl Core {
         let mut done = vec![true; events.len()];
         self.store_tweets(events, &mut done).await;
         self.store_changes(events, &mut done).await;
+        let classes = self.classes(events, &mut done).await;
         let visibility = self.config.fanout.visibility();
         let mut renewed = started;
         // An event whose write is not certain waits for its next coming.
         let stored: Vec<usize> = (0..events.len()).filter(|&at| done[at]).collect();
         let mut steps = stream::iter(stored)
-            .map(|at| async move { (at, self.finish(&events[at]).await) })
+            .map(|at| (at, classes[at]))
+            .map(|(at, class)| async move { (at, self.finish(&events[at], class).await) })
             .buffer_unordered(FANOUTS_AT_ONCE);
         while let Some((at, result)) = steps.next().await {
             if let Err(error) = result {
@@ -245,15 +250,40 @@ impl Core {
         }
     }
 
-    /// What comes after the stores are written.
-    async fn finish(&self, event: &Event) -> Read<()> {
+    /// The class of the author of every new tweet, at the place of its event. Read once for all, and
+    /// after the tweets are stored: whoever reads an author at read time by then finds them there.
+    async fn classes(&self, events: &[Event], done: &mut [bool]) -> Vec<Class> {
+        let mut classes = vec![Class::Push; events.len()];
+        let author = |event: &Event| match event.fact {
+            Fact::TweetCreated { author, .. } => Some(author),
+            _ => None,
+        };
+        let (places, authors): (Vec<usize>, Vec<UserId>) = (0..events.len())
+            .filter(|&at| done[at])
+            .filter_map(|at| Some((at, author(&events[at])?)))
+            .unzip();
+        for (places, authors) in places.chunks(IDS_MAX).zip(authors.chunks(IDS_MAX)) {
+            match self.deps.store.authors(authors).await {
+                Ok(rows) => {
+                    for (&at, row) in places.iter().zip(rows) {
+                        classes[at] = row.class;
+                    }
+                }
+                Err(error) => self.mark(places, Err(error), done),
+            }
+        }
+        classes
+    }
+
+    /// What comes after the stores are written; `class` is that of a new tweet's author.
+    async fn finish(&self, event: &Event, class: Class) -> Read<()> {
         if let Some(chunk) = Chunk::of(&event.fact) {
             return self.run_chunk(event, chunk).await;
         }
         match &event.fact {
             Fact::TweetCreated { id, author, .. } => {
                 let entry = crate::domain::Entry { tweet: *id, author: *author };
-                self.fan_out(event, entry).await
+                self.fan_out(event, entry, class).await
             }
             Fact::GraphChanged { low, high, low_followers, high_followers, .. } => {
                 if let Some(change) = event.fact.pair_change() {

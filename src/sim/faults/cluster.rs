@@ -71,6 +71,11 @@ fn losing(world: &World) -> Loss {
 }
 
 impl Cluster {
+    /// Gives the memory of every replica back.
+    pub fn end(&self) {
+        self.net.forget_all();
+    }
+
     /// A deployment of which nothing runs yet.
     #[must_use]
     pub fn new(shared: &Shared, knobs: &Knobs, mutant: Option<Mutant>) -> Self {

@@ -135,6 +135,7 @@ fn services(draw: &mut Draw) -> config::Services {
     relay.batch_max = draw.of(&[1, 10, 100]);
     relay.lease_ms = draw.of(&[500, 2_000, 10_000]);
     relay.idle_ms = draw.of(&[100, 500, 1_000]);
+    relay.gather_ms = draw.of(&[0, 20, 200]);
     relay.retry_ms = draw.of(&[10, 50]);
     let timeline = &mut services.timeline;
     timeline.near_ttl_ms = draw.of(&[0, 50, 250]);

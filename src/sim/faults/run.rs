@@ -196,6 +196,7 @@ async fn drive(plan: Plan) -> Outcome {
     if let Some(panic) = shared.panics().into_iter().next() {
         run.report(Err(Violation::new(Invariant::Panic, shared.now_ms(), panic)));
     }
+    cluster.end();
     let violation = run.violation.lock().clone();
     Outcome {
         seed: plan.seed,

@@ -198,7 +198,10 @@ fn identity(conn: &Connection) -> rusqlite::Result<(i32, i32, i32)> {
 
 fn create(path: &Path, conn: &mut Connection, schema: &Schema) -> Result<(), OpenError> {
     let fail = |error: rusqlite::Error| OpenError::of(path, &error);
-    let mut found = identity(conn).map_err(fail)?;
+    // In one transaction: another process may be making the tables between two questions.
+    let glimpse = conn.transaction().map_err(fail)?;
+    let mut found = identity(&glimpse).map_err(fail)?;
+    glimpse.commit().map_err(fail)?;
     if found == (0, 0, 0) {
         // Of two processes that find an empty file, the one that gets the lock makes the tables.
         let behavior = TransactionBehavior::Immediate;

@@ -183,6 +183,8 @@ async fn too_many_log_ins_of_an_address_are_refused_before_they_cost_a_hash() {
     users.user("bob").await;
     let answer = users.log_in(json!({"handle": "ada", "password": "correct horse"})).await;
     assert_eq!((answer.status, answer.code()), (429, "rate-limited"));
+    assert_eq!(answer.header("ratelimit-limit"), Some("2"), "as every 429");
+    assert_eq!(answer.header("ratelimit-remaining"), Some("0"));
 }
 
 #[tokio::test(start_paused = true)]

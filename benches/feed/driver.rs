@@ -1,0 +1,145 @@
+//! A light HTTP/1.1 client: fixed connections, kept alive, one request at a time on each, every
+//! answer checked.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::server::Server;
+
+/// The part of a slice that is not counted: connections are made and caches of the processor warm.
+const SETTLE: Duration = Duration::from_millis(300);
+/// The largest answer: a page of 100 tweets.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// An answer.
+pub(crate) struct Answer<'a> {
+    pub(crate) status: u16,
+    pub(crate) body: &'a [u8],
+}
+
+/// One connection.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, buffer: vec![0; ANSWER_BYTES_MAX] }
+    }
+
+    /// Sends a request and reads the whole answer.
+    ///
+    /// # Panics
+    /// If the connection breaks, or the answer has no length: then there is nothing to measure.
+    pub(crate) async fn call(&mut self, request: &[u8]) -> Answer<'_> {
+        self.stream.write_all(request).await.unwrap();
+        let (mut filled, mut head) = (0, None);
+        loop {
+            let more = self.stream.read(&mut self.buffer[filled..]).await.unwrap();
+            assert!(more > 0, "the server hung up");
+            filled += more;
+            head = head.or_else(|| parse_head(&self.buffer[..filled]));
+            if let Some((status, start, length)) = head
+                && filled >= start + length
+            {
+                assert_eq!(filled, start + length, "more came than was asked for");
+                return Answer { status, body: &self.buffer[start..filled] };
+            }
+        }
+    }
+}
+
+/// Status, where the body begins and its length, once the head is complete.
+fn parse_head(bytes: &[u8]) -> Option<(u16, usize, usize)> {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&bytes[..end]).unwrap();
+    let status = head.get(9..12).unwrap().parse().unwrap();
+    let length = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().unwrap())
+    };
+    let length = head.lines().skip(1).find_map(length).expect("an answer has a length");
+    Some((status, end + 4, length))
+}
+
+/// What one connection asks for, one request after the other.
+pub(crate) trait Load: Send + 'static {
+    /// Writes the next request.
+    fn next(&mut self, request: &mut Vec<u8>);
+    /// Looks at the answer to it; panics if it is wrong.
+    fn check(&mut self, answer: &Answer<'_>);
+}
+
+/// What a slice found.
+pub(crate) struct Slice {
+    pub(crate) requests_per_s: f64,
+    /// Processor time of the server per request, in microseconds, work put off included.
+    pub(crate) cpu_us: f64,
+    /// Seconds until the work that was put off had been done.
+    pub(crate) drained_s: f64,
+    pub(crate) latency: Histogram<u64>,
+}
+
+/// Drives `server` for `length`, each load on a connection of its own; gives the loads back.
+pub(crate) async fn slice<L: Load>(
+    server: &Server,
+    loads: Vec<L>,
+    length: Duration,
+) -> (Slice, Vec<L>) {
+    let begin = Instant::now() + SETTLE;
+    let end = begin + length;
+    let tasks: Vec<_> = loads
+        .into_iter()
+        .map(|load| tokio::spawn(connection(server.address, load, begin, end)))
+        .collect();
+    tokio::time::sleep_until(begin.into()).await;
+    let (cpu, counted_from) = (server.cpu_s(), Instant::now());
+    tokio::time::sleep_until(end.into()).await;
+    let took = counted_from.elapsed().as_secs_f64();
+    let mut latency = Histogram::new(3).unwrap();
+    let mut loads = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        let (load, own) = task.await.unwrap();
+        latency.add(own).unwrap();
+        loads.push(load);
+    }
+    let drained_s = server.drained().await;
+    let requests = latency.len() as f64;
+    let cpu_us = (server.cpu_s() - cpu) * 1e6 / requests;
+    (Slice { requests_per_s: requests / took, cpu_us, drained_s, latency }, loads)
+}
+
+async fn connection<L: Load>(
+    address: SocketAddr,
+    mut load: L,
+    begin: Instant,
+    end: Instant,
+) -> (L, Histogram<u64>) {
+    let mut connection = Connection::open(address).await;
+    let mut latency = Histogram::new(3).unwrap();
+    let mut request = Vec::with_capacity(2_048);
+    loop {
+        let started = Instant::now();
+        if started >= end {
+            return (load, latency);
+        }
+        request.clear();
+        load.next(&mut request);
+        let answer = connection.call(&request).await;
+        load.check(&answer);
+        if started >= begin {
+            latency.record(started.elapsed().as_micros() as u64).unwrap();
+        }
+    }
+}

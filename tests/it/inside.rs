@@ -1,0 +1,71 @@
+//! What only the system itself and its operator may call: internal routes, the admin listener.
+
+use chirp::wire::routes::Role;
+use serde_json::{Value, json};
+
+use crate::support::{Shape, TestApp, in_both_shapes};
+
+in_both_shapes! {
+    async fn what_roles_say_to_each_other_is_closed_to_everybody_else(app: TestApp) {
+        let ada = app.signs_up("ada").await;
+        let bearer = format!("Bearer {}", ada.session.access_token);
+        let own = [("authorization", bearer.as_str())];
+        let guess = [("x-chirp-service-token", "0".repeat(64))];
+        let guess = guess.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let token = std::fs::read_to_string(app.data_dir().join("service.token")).unwrap();
+        let right = [("x-chirp-service-token", token.as_str())];
+        let calls = [
+            ("POST", "/internal/apply", Some(json!({ "events": [] })), Role::Timeline, 204),
+            ("GET", "/internal/authors/1/tweets", None, Role::Tweet, 200),
+            ("GET", "/internal/users/ada", None, Role::User, 200),
+            ("GET", "/internal/revocations?since=0", None, Role::User, 200),
+            ("POST", "/internal/replay?since_ms=9000000000000", None, Role::User, 200),
+            ("POST", "/internal/replay?since_ms=9000000000000", None, Role::Tweet, 200),
+        ];
+        for (method, path, body, role, status) in calls {
+            // No public listener knows them, not even with the token.
+            for door in app.doors(role) {
+                for headers in [&[][..], &own, &guess, &right] {
+                    let call = app.client.call(door, method, path, headers, body.as_ref());
+                    let answer = call.await.unwrap();
+                    assert_eq!(answer.status, 404, "{method} {path} at {door}");
+                }
+            }
+            if app.shape == Shape::OneProcess {
+                continue;
+            }
+            let admin = app.listeners(role).1;
+            for headers in [&[][..], &own, &guess] {
+                let call = app.client.call(admin, method, path, headers, body.as_ref());
+                let answer = call.await.unwrap();
+                assert!(matches!(answer.status, 401 | 403), "{method} {path}: {answer:?}");
+                answer.problem();
+            }
+            let call = app.client.call(admin, method, path, &right, body.as_ref());
+            call.await.unwrap().expect(status);
+        }
+    }
+
+    async fn repairs_of_the_admin_listener_need_the_service_token(app: TestApp) {
+        let token = std::fs::read_to_string(app.data_dir().join("service.token")).unwrap();
+        for admin in app.admins() {
+            for path in ["/replay?since_ms=9000000000000", "/redrive"] {
+                let wrong = "0".repeat(64);
+                for headers in [&[][..], &[("x-chirp-service-token", wrong.as_str())]] {
+                    let answer = app.client.call(admin, "POST", path, headers, None).await.unwrap();
+                    assert_eq!(answer.expect(403).problem(), "service-token");
+                }
+                let right = [("x-chirp-service-token", token.as_str())];
+                let answer = app.client.call(admin, "POST", path, &right, None).await.unwrap();
+                assert_eq!(answer.expect(200).json::<Value>()["moved"], 0);
+                assert_eq!(app.client.get(admin, path).await.unwrap().status, 405);
+            }
+            let config = app.client.get(admin, "/config").await.unwrap().expect(200);
+            assert!(!String::from_utf8_lossy(&config.body).contains(&token));
+        }
+        for path in ["/healthz", "/readyz", "/metrics", "/queues", "/config", "/replay"] {
+            let public = app.client.get(app.address, path).await.unwrap();
+            assert_eq!(public.status, 404, "{path} is not public");
+        }
+    }
+}

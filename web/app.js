@@ -84,7 +84,7 @@ async function authed(path, options = {}) {
       try {
         await refresh();
       } catch (error) {
-        if (error instanceof Problem && error.status < 500) leave("Your session has ended. Please log in again.");
+        if (error instanceof Problem && [400, 401, 422].includes(error.status)) leave("Your session has ended. Please log in again.");
         throw error;
       }
     }

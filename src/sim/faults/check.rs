@@ -149,15 +149,13 @@ impl Seen<'_> {
             return Ok(());
         }
         for post in history.posts.iter().filter(|post| post.author == self.reader) {
-            let (Some(acked), Some(id)) = (post.acked, post.id) else { continue };
-            let due = acked <= self.from
-                && !post.degraded
-                && post.delete_invoked.is_none_or(|at| at > self.to);
-            let shown = || self.page.tweets.iter().any(|tweet| tweet.id == id);
-            if due && self.covers(id) && !shown() {
-                let detail = format!("tweet {id}, acknowledged at {} ms, is missing", acked.ms);
+            let (Some(shown), Some(id)) = (post.shown, post.id) else { continue };
+            let due = shown <= self.from && post.delete_invoked.is_none_or(|at| at > self.to);
+            let there = || self.page.tweets.iter().any(|tweet| tweet.id == id);
+            if due && self.covers(id) && !there() {
+                let detail = format!("tweet {id}, acknowledged at {} ms, is missing", shown.ms);
                 let fault = self.fault(Invariant::OwnWrites, detail).tweet(id);
-                return Err(fault.author(post.author).acked(acked.ms));
+                return Err(fault.author(post.author).acked(shown.ms));
             }
         }
         Ok(())

@@ -46,8 +46,8 @@ pub struct Post {
     pub id: Option<TweetId>,
     /// How far it got.
     pub state: PostState,
-    /// The acknowledgement said that its author may not see it yet.
-    pub degraded: bool,
+    /// When it was first acknowledged without saying that its author may not see it yet.
+    pub shown: Option<Stamp>,
     /// When a delete was first sent.
     pub delete_invoked: Option<Stamp>,
     /// When a delete was answered with 204.
@@ -126,7 +126,7 @@ impl History {
             acked: None,
             id: None,
             state: PostState::Unknown,
-            degraded: false,
+            shown: None,
             delete_invoked: None,
             delete_acked: None,
             deleted: false,

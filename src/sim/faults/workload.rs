@@ -92,7 +92,6 @@ impl Device {
         let at = self.run.history.lock().post(self.client.who, &text, self.run.shared.now_ms());
         // Sometimes a client asks again although it was answered, as if it had not heard.
         let deaf = keyed && self.random.random_bool(0.05);
-        let mut heard = false;
         for attempt in 0..POST_ATTEMPTS {
             self.run.count_request();
             let body = PostTweet { text: text.clone() };
@@ -100,8 +99,7 @@ impl Device {
             let answer = self.client.call(Method::POST, "/tweets", Some(&body), key).await;
             let posted = answer.json::<PostedTweet>().filter(|_| answer.is(StatusCode::CREATED));
             if let Some(posted) = posted {
-                self.acknowledge(at, &posted, heard)?;
-                heard = true;
+                self.acknowledge(at, &posted)?;
                 if !deaf {
                     return Ok(());
                 }
@@ -122,7 +120,7 @@ impl Device {
     }
 
     /// D2 and S10.
-    fn acknowledge(&self, at: usize, posted: &PostedTweet, again: bool) -> Result<(), Violation> {
+    fn acknowledge(&self, at: usize, posted: &PostedTweet) -> Result<(), Violation> {
         let now = self.run.shared.now_ms();
         let history = &mut *self.run.history.lock();
         let stamp = history.stamp(now);
@@ -148,10 +146,10 @@ impl Device {
         }
         let post = &mut history.posts[at];
         post.state = PostState::Exists;
-        // A retry that is acknowledged without reservation ends the reservation.
-        post.degraded = posted.degraded;
-        if !again || post.acked.is_none() {
-            post.acked = Some(stamp);
+        post.acked.get_or_insert(stamp);
+        // A retry may end the reservation of an earlier answer, but not for reads before it.
+        if !posted.degraded {
+            post.shown.get_or_insert(stamp);
         }
         Ok(())
     }
@@ -161,9 +159,7 @@ impl Device {
         let number = self.run.history.lock().posts.len();
         let reused = {
             let history = self.run.history.lock();
-            let mine = |p: &&super::history::Post| {
-                p.author == self.client.who && p.acked.is_some() && !p.degraded
-            };
+            let mine = |p: &&super::history::Post| p.author == self.client.who && p.shown.is_some();
             history.posts.iter().filter(mine).find_map(|p| {
                 let number = p.text.split(' ').next()?.strip_prefix('t')?;
                 Some(format!("key-{number}"))
@@ -181,7 +177,7 @@ impl Device {
             && answer.is(StatusCode::CREATED)
         {
             // The key was not in use after all: its first attempt had no key, or never arrived.
-            return self.acknowledge(at, &posted, false);
+            return self.acknowledge(at, &posted);
         }
         if answer.refused() {
             self.run.history.lock().posts[at].state = PostState::Absent;

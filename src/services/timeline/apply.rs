@@ -89,7 +89,11 @@ impl Core {
 
     async fn backfill_one(&self, follower: UserId, author: UserId) -> Read<()> {
         let key = ListKey::Home(follower);
-        let Some(floor) = self.deps.cache.floor(key).await? else { return Ok(()) };
+        let Some(floor) = self.deps.cache.floor(key).await? else {
+            // A failover may bring back a list that a read found gone: only a write that is done
+            // says that it stays so.
+            return self.deps.cache.invalidate(&[key]).await.certain();
+        };
         let rows = self.deps.store.authors(&[author]).await?;
         if rows.first().is_some_and(|row| row.class == Class::Pull) {
             return Ok(());

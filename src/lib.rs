@@ -12,6 +12,14 @@
 //! | [`domain`] | the rules, pure |
 //! | [`rt`], [`config`], [`telemetry`] | runtime facade, configuration, logs and metrics |
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests make the runtimes that the program must use"
+    )
+)]
+
 pub mod adapters;
 pub mod cli;
 pub mod config;

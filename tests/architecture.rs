@@ -39,11 +39,14 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
 ];
 
 /// Rooms that may name a crate; every other room may not.
-const CRATE_ONLY_IN: [(&str, &[&str]); 6] = [
+const CRATE_ONLY_IN: [(&str, &[&str]); 9] = [
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
-    ("anyhow", &["cli", "stack", "sim", "adapters"]),
     ("rusqlite", &["adapters"]),
+    ("sqlx", &["adapters"]),
+    ("redis", &["adapters"]),
+    ("scylla", &["adapters"]),
+    ("hyper_util", &["adapters", "stack", "cli"]),
     ("rand", &["rt", "adapters", "stack", "cli", "sim"]),
     ("tracing_subscriber", &["telemetry"]),
 ];
@@ -82,9 +85,22 @@ impl Source {
 
     /// The text without tests, comments and doc texts: what is compiled into the program.
     fn code(&self) -> String {
-        let own = self.text.split("\n#[cfg(test)]").next().unwrap_or_default();
-        let lines = own.lines().filter(|line| !line.trim_start().starts_with("//"));
-        lines.collect::<Vec<_>>().join("\n")
+        let mut kept = Vec::new();
+        let mut lines = self.text.lines();
+        while let Some(line) = lines.next() {
+            if line != "#[cfg(test)]" {
+                kept.extend((!line.trim_start().starts_with("//")).then_some(line));
+                continue;
+            }
+            let item = lines.by_ref().find(|line| !line.starts_with("#[")).unwrap_or_default();
+            match (item.contains("mod "), item.ends_with('{')) {
+                // A module of tests, here or in a file of its own; whatever else is code.
+                (true, true) => drop(lines.by_ref().find(|line| *line == "}")),
+                (true, false) => {}
+                (false, _) => kept.extend([line, item]),
+            }
+        }
+        kept.join("\n")
     }
 }
 
@@ -108,13 +124,13 @@ fn sources() -> Vec<Source> {
     files
 }
 
-/// Every word that follows `crate::`, also inside `crate::{a, b}`.
-fn rooms_named(code: &str) -> Vec<String> {
+/// Every word that follows `path`, such as `crate::`, also inside `crate::{a, b}`.
+fn named_after(path: &str, code: &str) -> Vec<String> {
     let word = |text: &str| -> String {
         text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
     };
     let mut rooms = Vec::new();
-    for rest in code.split("crate::").skip(1) {
+    for rest in code.split(path).skip(1) {
         let Some(group) = rest.strip_prefix('{') else {
             rooms.push(word(rest));
             continue;
@@ -143,18 +159,23 @@ fn wrong_imports(file: &Source) -> Vec<String> {
     let table: BTreeMap<_, _> = MAY_IMPORT.into_iter().collect();
     let Some(allowed) = table.get(file.room()) else { return Vec::new() };
     let code = file.code();
-    let mut wrong: Vec<String> = rooms_named(&code)
+    let mut wrong: Vec<String> = named_after("crate::", &code)
         .into_iter()
         .filter(|room| table.contains_key(room.as_str()))
         .filter(|room| room != file.room() && !allowed.contains(&room.as_str()))
         .map(|room| format!("{} imports {room}", file.path))
         .collect();
     // The roles are apart: what they share is the kit.
-    if let Some(role) = file.path.strip_prefix("services/").and_then(|p| p.split('/').next()) {
+    if let Some((role, place)) =
+        file.path.strip_prefix("services/").and_then(|path| path.split_once('/'))
+    {
+        let mut named = named_after("services::", &code);
+        named.extend(named_after("super::super::", &code));
+        if place == "mod.rs" {
+            named.extend(named_after("super::", &code));
+        }
         for other in ["gateway", "user", "tweet", "timeline"] {
-            let named = code.contains(&format!("services::{other}"))
-                || code.contains(&format!("super::super::{other}"));
-            if other != role && named && role != "mod.rs" {
+            if other != role && named.iter().any(|name| name == other) {
                 wrong.push(format!("{} imports the role {other}", file.path));
             }
         }
@@ -319,6 +340,16 @@ mod rules {
             ),
             ("services/user/logic.rs", "fn f() { crate::cli::main(); }"),
             ("services/user/logic.rs", "use crate::services::tweet::Deps;"),
+            ("services/user/logic.rs", "use crate::services::{kit::Common, tweet::Deps};"),
+            ("services/user/logic.rs", "use super::super::tweet::Deps;"),
+            ("services/user/mod.rs", "use super::tweet::Deps;"),
+            ("services/user/mod.rs", "use super::{kit::Common, tweet::Deps};"),
+            ("services/user/mod.rs", "#[cfg(test)]\nmod tests;\nuse crate::adapters::near;"),
+            (
+                "services/user/mod.rs",
+                "#[cfg(test)]\nmod tests {\n    use x;\n}\nuse crate::adapters::near;",
+            ),
+            ("services/user/logic.rs", "use hyper_util::client;"),
             ("adapters/near.rs", "use crate::services::kit;"),
             ("stack/up.rs", "use crate::cli;"),
             ("domain/ids.rs", "use rusqlite::Connection;"),
@@ -350,9 +381,12 @@ mod rules {
 
     #[test]
     fn a_service_that_branches_on_its_build_is_found() {
-        for text in
-            ["#[cfg(sim)]\nfn f() {}", "if cfg!(test) {}", "    #[cfg(test)]\n    fn f() {}"]
-        {
+        for text in [
+            "#[cfg(sim)]\nfn f() {}",
+            "if cfg!(test) {}",
+            "    #[cfg(test)]\n    fn f() {}",
+            "#[cfg(test)]\nmod tests;\n#[cfg(test)]\nfn f() {}",
+        ] {
             assert!(wrong_branch(&file("services/kit/mod.rs", text)).is_some(), "{text}");
         }
         let fine = "fn f() {}\n\n#[cfg(test)]\nmod tests {}";

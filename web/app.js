@@ -8,6 +8,7 @@ const TWEET_MAX = 280;          // characters, as the API counts them: code poin
 const PAGE = 20;                // tweets on a page
 const POLL_MS = 3000;           // how often to ask where streams do not work
 const QUIET_MS = 45000;         // a stream that says nothing for this long is dead
+const GONE_MAX = 500;           // removed tweets that are remembered
 const RETRY_MS = [500, 1000, 2000, 5000, 10000];
 
 const $ = (id) => document.getElementById(id);
@@ -83,7 +84,7 @@ async function authed(path, options = {}) {
       try {
         await refresh();
       } catch (error) {
-        if (error instanceof Problem && error.status < 500) leave("Your session has ended. Please log in again.");
+        if (error instanceof Problem && [400, 401, 422].includes(error.status)) leave("Your session has ended. Please log in again.");
         throw error;
       }
     }
@@ -132,7 +133,9 @@ function show() {
 // ---- the timeline ------------------------------------------------------------------------------
 
 const shown = new Map();        // id -> element, for every tweet on the page
+const gone = new Map();         // id -> tick, for what the stream or the reader removed of late
 let next = null;                // cursor of the next older page
+let tick = 0;                   // counts what comes and goes, to tell which of two is older
 
 // Ids are decimal numbers too large for a double.
 const newer = (a, b) => a.length > b.length || (a.length === b.length && a > b);
@@ -164,6 +167,7 @@ function place(tweet, fresh) {
   while (below && newer(below.dataset.id, tweet.id)) below = below.nextElementSibling;
   list.insertBefore(item, below);
   item.classList.toggle("fresh", fresh);
+  item.tick = ++tick;
   shown.set(tweet.id, item);
   $("empty").hidden = true;
   return true;
@@ -178,7 +182,18 @@ function remove(id) {
 function clear() {
   $("timeline").replaceChildren();
   shown.clear();
+  gone.clear();
   next = null;
+}
+
+// An answer is as old as its request: what the stream told meanwhile stands.
+const isNews = (id, asked) => (gone.get(id) ?? 0) > asked;
+const outlives = (id, asked) => shown.get(id).tick > asked;
+
+function vanished(id) {
+  remove(id);
+  if (gone.size >= GONE_MAX) gone.delete(gone.keys().next().value);
+  gone.set(id, ++tick);
 }
 
 const newest = () => $("timeline").firstElementChild?.dataset.id;
@@ -191,9 +206,11 @@ async function page(query, signal) {
 }
 
 async function first(signal) {
+  const asked = tick;
   const found = await page("", signal);
-  clear();
-  for (const tweet of found.tweets) place(tweet, false);
+  const there = new Set(found.tweets.map((tweet) => tweet.id));
+  for (const id of [...shown.keys()]) if (!there.has(id) && !outlives(id, asked)) remove(id);
+  for (const tweet of found.tweets) if (!isNews(tweet.id, asked)) place(tweet, false);
   next = found.next ?? null;
   $("older").hidden = next === null;
   $("empty").hidden = shown.size > 0;
@@ -207,6 +224,7 @@ async function older() {
 }
 
 function arrived(tweet) {
+  gone.delete(tweet.id);
   if (!place(tweet, true)) return;
   // Read out to those who do not see it slide in.
   if (tweet.author.id !== session.user.id) $("announce").textContent = `New tweet by ${tweet.author.name}`;
@@ -217,20 +235,22 @@ function arrived(tweet) {
 async function catchUp(signal) {
   if (!newest()) return first(signal);
   for (let grown = true; grown;) {
+    const asked = tick;
     const found = await page(`&after=${encodeURIComponent(newest())}`, signal);
     const before = shown.size;
-    for (const tweet of found.tweets.reverse()) arrived(tweet);
+    for (const tweet of found.tweets.reverse()) if (!isNews(tweet.id, asked)) arrived(tweet);
     grown = shown.size > before;
   }
+  const asked = tick;
   const now = await page("", signal);
-  for (const tweet of now.tweets) arrived(tweet);
+  for (const tweet of now.tweets) if (!isNews(tweet.id, asked)) arrived(tweet);
   if (now.degraded) return;
   const there = new Set(now.tweets.map((tweet) => tweet.id));
   const last = now.tweets.at(-1)?.id;
   // A page without `next` is the whole timeline; otherwise nothing is known below its last tweet.
   for (const id of [...shown.keys()]) {
     const covered = now.next === undefined || (last && newer(id, last));
-    if (covered && !there.has(id)) remove(id);
+    if (covered && !there.has(id) && !outlives(id, asked)) remove(id);
   }
 }
 
@@ -321,7 +341,7 @@ async function event(block, signal) {
     return;
   }
   if (name === "tweet") arrived(body);
-  else remove(body.id);
+  else vanished(body.id);
 }
 
 // ---- what the reader does -----------------------------------------------------------------------
@@ -377,7 +397,7 @@ async function erase(id) {
   await authed(`tweets/${encodeURIComponent(id)}`, { method: "DELETE" });
   const item = shown.get(id);
   const beside = item?.nextElementSibling ?? item?.previousElementSibling;
-  remove(id);
+  vanished(id);
   // The pressed button is gone; the keyboard goes on from its neighbour.
   (beside?.querySelector(".delete:not([hidden])") ?? $("text")).focus();
 }

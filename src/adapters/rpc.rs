@@ -112,6 +112,11 @@ impl Peers {
             vec![Arc::new(Replica::Remote { public, internal, healthy })];
     }
 
+    /// Forgets the replicas of `role`: nothing is sent to them any more.
+    pub fn forget(&self, role: Role) {
+        self.replicas[role as usize].write().clear();
+    }
+
     fn add(&self, role: Role, replica: Replica) -> usize {
         let mut replicas = self.replicas[role as usize].write();
         replicas.push(Arc::new(replica));

@@ -42,7 +42,7 @@ struct Process {
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let dir = context.data_dir()?;
     if !args.json {
-        return show(context, &dir);
+        return show(context, &dir, false);
     }
     let processes = look(&dir)?;
     let json = serde_json::to_string(&Status { processes });
@@ -50,14 +50,15 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Shows what runs, for a person.
-pub(crate) fn show(context: &Context, dir: &DataDir) -> Result<Exit, Failure> {
+/// Shows what runs, for a person: as data, or as talk if something else was asked for.
+pub(crate) fn show(context: &Context, dir: &DataDir, talk: bool) -> Result<Exit, Failure> {
     let p = context.printer;
+    let line = |text: &str| if talk { p.talk(text) } else { p.data(text) };
     for process in look(dir)? {
         let state = if process.ready { p.green("ready") } else { p.yellow("not ready") };
         match process.role {
-            None if process.ready => up::ready_block(context, dir, &process.run, None),
-            role => p.talk(&format!(
+            None if process.ready && talk => up::ready_block(context, dir, &process.run, None),
+            role => line(&format!(
                 "{:<9} {state}  process {}  http://{}  admin http://{}",
                 role.unwrap_or("chirp"),
                 process.run.pid,
@@ -67,7 +68,7 @@ pub(crate) fn show(context: &Context, dir: &DataDir) -> Result<Exit, Failure> {
         }
         let Some(queues) = process.queues else { continue };
         for lane in queues.lanes {
-            p.talk(&format!(
+            line(&format!(
                 "  {:<18}{:>6} waiting {:>6} in flight {:>6} parked  oldest {} ms",
                 format!("lane {}", lane.lane),
                 lane.depth,
@@ -77,7 +78,7 @@ pub(crate) fn show(context: &Context, dir: &DataDir) -> Result<Exit, Failure> {
             ));
         }
         for outbox in queues.outboxes {
-            p.talk(&format!(
+            line(&format!(
                 "  {:<18}{:>6} unsent   oldest {} ms",
                 format!("outbox {}", outbox.role),
                 outbox.unsent,

@@ -85,7 +85,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let dir = DataDir::at(&config.up.data_dir);
     if let Running::Up(_) = dir.running() {
         context.printer.talk("chirp is already up on this data folder");
-        return status::show(context, &dir);
+        return status::show(context, &dir, true);
     }
     if args.detach {
         return detach(context, &config, &dir);

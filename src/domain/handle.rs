@@ -20,7 +20,7 @@ pub enum NameError {
     #[error("a name has 1 to 50 characters")]
     NameLength,
     /// The name has a control character.
-    #[error("a name has no control characters")]
+    #[error("a name has no control characters, nor any that turn the direction of text")]
     NameCharacter,
 }
 
@@ -57,6 +57,12 @@ impl fmt::Display for Handle {
     }
 }
 
+/// Whether a character changes the direction of what stands after it: a name with one could make the
+/// handle beside it read as another (Unicode Technical Report 36).
+const fn turns_text(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// The name shown beside a tweet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DisplayName(String);
@@ -71,7 +77,7 @@ impl DisplayName {
         if text.is_empty() || text.chars().count() > NAME_MAX {
             return Err(NameError::NameLength);
         }
-        if text.chars().any(char::is_control) {
+        if text.chars().any(|c| c.is_control() || turns_text(c)) {
             return Err(NameError::NameCharacter);
         }
         Ok(Self(text.to_owned()))
@@ -119,5 +125,6 @@ mod tests {
         assert_eq!(DisplayName::parse("   "), Err(NameError::NameLength));
         assert_eq!(DisplayName::parse(&"x".repeat(51)), Err(NameError::NameLength));
         assert_eq!(DisplayName::parse("a\u{7}b"), Err(NameError::NameCharacter));
+        assert_eq!(DisplayName::parse("Ben\u{202e}evil"), Err(NameError::NameCharacter));
     }
 }

@@ -33,5 +33,5 @@ pub use timeline_store::{AuthorRow, FollowerPage, StoredBody, TimelineStore};
 pub use tweets::{Created, Deleted, IdempotencyKey, NewTweet, TweetStore};
 pub use users::{
     Account, Changed, Counts, CreateUser, EdgeChange, GraphStore, NewUser, PasswordHash, Refresh,
-    RefreshHash, SessionRow, UserStore,
+    RefreshHash, Revoked, SessionRow, UserStore,
 };

@@ -80,6 +80,30 @@ pub enum Refresh {
     Unknown,
 }
 
+/// The most sessions of one answer of [`UserStore::revoked_since`].
+pub const REVOKED_MAX: usize = 10_000;
+
+/// Revoked sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revoked {
+    /// The sessions.
+    pub sessions: Vec<SessionId>,
+    /// There are more: those that were revoked at or after this time, in milliseconds since the Unix
+    /// epoch.
+    pub rest_since_ms: Option<u64>,
+}
+
+impl Revoked {
+    /// Cuts `rows` (when, which), which are in order and may be one more than [`REVOKED_MAX`].
+    #[must_use]
+    pub fn cut(mut rows: Vec<(u64, SessionId)>) -> Self {
+        let more = rows.len() > REVOKED_MAX;
+        rows.truncate(REVOKED_MAX);
+        let rest_since_ms = rows.last().filter(|_| more).map(|&(at_ms, _)| at_ms);
+        Self { sessions: rows.into_iter().map(|(_, session)| session).collect(), rest_since_ms }
+    }
+}
+
 /// Accounts and sessions.
 #[async_trait]
 pub trait UserStore: Send + Sync {
@@ -105,8 +129,9 @@ pub trait UserStore: Send + Sync {
     /// Ends a session at `now_ms`. `false` if there is none, or it had ended.
     async fn revoke(&self, session: SessionId, now_ms: u64) -> Outcome<bool>;
 
-    /// Sessions that were revoked at or after `since_ms`, at most 10,000, in no order.
-    async fn revoked_since(&self, since_ms: u64) -> Read<Vec<SessionId>>;
+    /// Sessions that were revoked at or after `since_ms`, those first that were revoked first, at most
+    /// [`REVOKED_MAX`].
+    async fn revoked_since(&self, since_ms: u64) -> Read<Revoked>;
 }
 
 /// One change that a user asks for.

@@ -239,30 +239,16 @@ impl DataDir {
         Err(StackError::Corrupt { path, reason: "it is not 64 hexadecimal digits".to_owned() })
     }
 
-    /// Removes everything that chirp puts here, and the folder if nothing else is in it.
-    ///
-    /// # Errors
-    /// What the system says; what was removed by then stays removed.
-    pub fn purge(&self) -> io::Result<()> {
-        for folder in ["run", "logs"] {
-            absent_is_fine(fs::remove_dir_all(self.root.join(folder)))?;
-        }
-        let entries = match fs::read_dir(&self.root) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            entries => entries?,
+    /// Where a role is reached, while a process holds its lock: without that the addresses may be
+    /// anybody's by now.
+    #[must_use]
+    pub fn running_role(&self, role: Role) -> Option<RunFile> {
+        let held = match File::open(self.role_lock(role)) {
+            // Shared, so that those who ask do not take one another for the holder.
+            Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+            Err(_) => false,
         };
-        for entry in entries {
-            let name = entry?.file_name();
-            let ours = ["user.db", "tweet.db", "timeline.db", "keys", "service.token", "run.json"];
-            let name_text = name.to_string_lossy();
-            if ours.iter().any(|own| name_text.starts_with(own)) || name_text == "chirp.lock" {
-                absent_is_fine(fs::remove_file(self.root.join(&name)))?;
-            }
-        }
-        match fs::remove_dir(&self.root) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
-            other => absent_is_fine(other),
-        }
+        held.then(|| self.read_run(Some(role))).flatten()
     }
 
     fn run_file(&self, role: Option<Role>) -> PathBuf {
@@ -316,13 +302,6 @@ impl DataDir {
 fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
-}
-
-fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 #[cfg(test)]
@@ -391,21 +370,25 @@ mod tests {
     }
 
     #[test]
-    fn a_purge_removes_what_is_chirps_and_nothing_else() {
+    fn a_role_is_believed_to_run_only_while_its_lock_is_held() {
         let (_parent, dir) = fresh();
         dir.create().unwrap();
-        for name in ["user.db", "user.db-wal", "service.token", "chirp.lock"] {
-            fs::write(dir.root().join(name), "x").unwrap();
-        }
-        fs::write(dir.root().join("letter.txt"), "mine").unwrap();
-        dir.purge().unwrap();
-        let left: Vec<_> =
-            fs::read_dir(dir.root()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(left, ["letter.txt"]);
-        fs::remove_file(dir.root().join("letter.txt")).unwrap();
-        dir.purge().unwrap();
-        assert!(!dir.root().exists());
-        dir.purge().unwrap();
+        let address = "127.0.0.1:9".parse().unwrap();
+        let run = RunFile {
+            pid: 1,
+            version: "0".to_owned(),
+            started_at_ms: 1,
+            address,
+            admin: address,
+            replicas: Vec::new(),
+        };
+        let lock = dir.lock_roles(&[Role::User]).unwrap();
+        let text = serde_json::to_vec(&run).unwrap();
+        fs::write(dir.run_file(Some(Role::User)), text).unwrap();
+        assert_eq!(dir.running_role(Role::User), Some(run.clone()));
+        assert_eq!(dir.running_role(Role::User), Some(run), "asking takes nothing");
+        drop(lock);
+        assert_eq!(dir.running_role(Role::User), None, "its port may be anybody's");
     }
 
     #[test]

@@ -200,12 +200,19 @@ fn search(
         let look = async {
             loop {
                 for (role, here) in wanted.iter().zip(&mut here) {
-                    let run = dir.read_run(Some(*role));
-                    if let Some(run) = run.filter(|run| here.as_ref() != Some(run)) {
+                    let run = dir.running_role(*role);
+                    if *here == run {
+                        continue;
+                    }
+                    if let Some(run) = &run {
                         tracing::info!(%role, address = %run.address, "found a role");
                         list.set_remote(*role, run.address, run.admin);
-                        *here = Some(run);
+                    } else {
+                        // Whoever gets its port next must not be sent the service token.
+                        tracing::warn!(%role, "a role has gone");
+                        list.forget(*role);
                     }
+                    *here = run;
                 }
                 if !*found.borrow() {
                     // A replica counts as healthy until it is asked.

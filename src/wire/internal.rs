@@ -51,4 +51,7 @@ pub struct Revocations {
     pub sessions: Vec<SessionId>,
     /// Pass as the next `since`.
     pub until_ms: u64,
+    /// There are more already: ask again at once.
+    #[serde(default)]
+    pub more: bool,
 }

@@ -120,6 +120,32 @@ async fn one_process_per_role_a_tweet_arrives_on_the_page_of_a_follower_by_itsel
 }
 
 #[tokio::test]
+async fn a_page_that_was_asked_for_before_the_stream_told_undoes_nothing() {
+    let app = TestApp::start(Shape::OneProcess).await;
+    app.signs_up("ada").await.tweets("before").await;
+    let bob = signs_up(&app, "bob", 1_000).await;
+    // Every page comes as it was when it was asked for, but late: the stream is faster.
+    let late = "const ask = window.fetch;
+        window.fetch = async (what, how) => {
+            const answer = await ask(what, how);
+            if (String(what).startsWith('timeline?')) await new Promise(r => setTimeout(r, 1500));
+            return answer;
+        };
+        return true;";
+    bob.script(late).await;
+    bob.types("#whom", "ada").await;
+    bob.clicks("#follow").await;
+    bob.until(
+        "the late page is there",
+        "/follow @ada/.test(document.getElementById('people-note').textContent)
+            && !document.getElementById('follow').disabled",
+    )
+    .await;
+    bob.reads(&["before"]).await;
+    bob.close().await;
+}
+
+#[tokio::test]
 async fn the_keyboard_is_enough_and_the_focus_is_never_lost() {
     let app = TestApp::start(Shape::OneProcess).await;
     app.signs_up("bob").await.tweets("by bob").await;

@@ -11,14 +11,17 @@ use super::{
 use crate::{
     domain::{DisplayName, Handle, SessionId, UserId},
     ports::{
-        Account, CreateUser, NewUser, Outcome, PasswordHash, Read, Refresh, RefreshHash,
-        SessionRow, UserStore,
+        Account, CreateUser, NewUser, Outcome, PasswordHash, Read, Refresh, RefreshHash, Revoked,
+        SessionRow, UserStore, users::REVOKED_MAX,
     },
 };
 
 const STORE: &str = "users";
-/// The most sessions of one answer of [`UserStore::revoked_since`].
-const REVOKED_MAX: i64 = 10_000;
+
+/// A session that has expired is kept this much longer: no access token of it lives as long.
+const SESSION_KEPT_MS: u64 = 2 * 3600 * 1000;
+/// Expired sessions removed with every refresh: more than one, so that a backlog shrinks.
+const SESSIONS_SWEPT: i64 = 2;
 
 const TABLES: &str = "
 create table users (
@@ -38,12 +41,14 @@ create table sessions (
     revoked_at_ms integer
 );
 create index sessions_revoked on sessions (revoked_at_ms) where revoked_at_ms is not null;
+create index sessions_expire on sessions (expires_at_ms);
 -- Every token a session ever had; the one without a successor is good.
 create table refresh_tokens (
     hash blob not null primary key,
     session_id integer not null,
     successor blob
 ) without rowid;
+create index refresh_tokens_session on refresh_tokens (session_id);
 ";
 
 /// What `user.db` must be.
@@ -144,6 +149,17 @@ fn end_session(conn: &Connection, session: SessionId, now_ms: u64) -> Result<boo
     Ok(conn.run(sql, params![key(session.0), bound(now_ms)])? == 1)
 }
 
+/// Removes a few sessions that ended long ago, with every token they had.
+fn sweep_sessions(conn: &Connection, now_ms: u64) -> Result<(), Fault> {
+    let sql = "select id from sessions where expires_at_ms <= ?1 order by expires_at_ms limit ?2";
+    let ended = [bound(now_ms.saturating_sub(SESSION_KEPT_MS)), SESSIONS_SWEPT];
+    for id in conn.all(sql, ended, |row| Ok(row.get::<_, i64>(0)?))? {
+        conn.run("delete from refresh_tokens where session_id = ?1", [id])?;
+        conn.run("delete from sessions where id = ?1", [id])?;
+    }
+    Ok(())
+}
+
 fn rotate(
     conn: &Connection,
     old: &RefreshHash,
@@ -217,20 +233,26 @@ impl UserStore for SqlUsers {
     }
 
     async fn refresh(&self, old: RefreshHash, new: RefreshHash, now_ms: u64) -> Outcome<Refresh> {
-        self.0.write(STORE, move |conn| rotate(conn, &old, new, now_ms)).await
+        let refresh = move |conn: &Connection| {
+            sweep_sessions(conn, now_ms)?;
+            rotate(conn, &old, new, now_ms)
+        };
+        self.0.write(STORE, refresh).await
     }
 
     async fn revoke(&self, session: SessionId, now_ms: u64) -> Outcome<bool> {
         self.0.write(STORE, move |conn| end_session(conn, session, now_ms)).await
     }
 
-    async fn revoked_since(&self, since_ms: u64) -> Read<Vec<SessionId>> {
+    async fn revoked_since(&self, since_ms: u64) -> Read<Revoked> {
         let find = move |conn: &Connection| {
-            let sql = "select id from sessions where revoked_at_ms >= ?1 limit ?2";
-            conn.all(sql, [bound(since_ms), REVOKED_MAX], |row| {
-                Ok(SessionId(from_key(row.get(0)?)))
+            let sql = "
+                select revoked_at_ms, id from sessions where revoked_at_ms >= ?1
+                order by revoked_at_ms, id limit ?2";
+            conn.all(sql, [bound(since_ms), bound(REVOKED_MAX as u64 + 1)], |row| {
+                Ok((from_key(row.get(0)?), SessionId(from_key(row.get(1)?))))
             })
         };
-        self.0.read(STORE, find).await
+        self.0.read(STORE, find).await.map(Revoked::cut)
     }
 }

@@ -95,7 +95,7 @@ impl Context {
 
     async fn revoked(&self, since_ms: u64) -> Result<Vec<u64>, String> {
         let found = self.users.revoked_since(since_ms).await.must("revoked_since")?;
-        let mut ids: Vec<u64> = found.into_iter().map(|id| id.0).collect();
+        let mut ids: Vec<u64> = found.sessions.into_iter().map(|id| id.0).collect();
         ids.sort_unstable();
         Ok(ids)
     }

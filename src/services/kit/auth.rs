@@ -70,6 +70,12 @@ pub struct Verified {
 type Known = Arc<(Box<str>, Arc<Verified>)>;
 type Hasher = BuildHasherDefault<DefaultHasher>;
 
+/// How far the revocations were heard.
+struct Heard {
+    until_ms: u64,
+    more: bool,
+}
+
 /// Checks access tokens.
 pub struct Verifier {
     common: Common,
@@ -156,10 +162,19 @@ impl Verifier {
             if self.common.rt.now() >= keys_due && self.ask_keys().await {
                 keys_due = self.common.rt.now().plus(KEYS_REFRESH);
             }
-            if let Some(until) = self.ask_revocations(since).await {
-                since = until.saturating_sub(OVERLAP_MS);
-                let ready = !self.keys.read().is_empty();
-                self.ready.send_if_modified(|was| !std::mem::replace(was, ready || *was) && ready);
+            match self.ask_revocations(since).await {
+                Some(Heard { until_ms, more: true }) => {
+                    // Not past what was heard last, and never twice from the same place.
+                    since = until_ms.max(since + 1);
+                    continue;
+                }
+                Some(Heard { until_ms, more: false }) => {
+                    since = until_ms.saturating_sub(OVERLAP_MS);
+                    let ready = !self.keys.read().is_empty();
+                    self.ready
+                        .send_if_modified(|was| !std::mem::replace(was, ready || *was) && ready);
+                }
+                None => {}
             }
             let pause = if *self.ready.borrow() { poll } else { poll.min(START_POLL) };
             tokio::select! {
@@ -230,8 +245,8 @@ impl Verifier {
         }
     }
 
-    /// Hears of revoked sessions; gives where the next poll begins.
-    async fn ask_revocations(&self, since: u64) -> Option<u64> {
+    /// Hears of revoked sessions.
+    async fn ask_revocations(&self, since: u64) -> Option<Heard> {
         let path = format!("{REVOCATIONS}?since={since}");
         let heard = match self.calls.get::<Revocations>(Role::User, &path, ASK_LIMIT).await {
             Ok(heard) => heard?,
@@ -248,7 +263,7 @@ impl Verifier {
             revoked.entry(session).or_insert(until);
         }
         revoked.retain(|_, until| *until > now);
-        Some(heard.until_ms)
+        Some(Heard { until_ms: heard.until_ms, more: heard.more })
     }
 }
 

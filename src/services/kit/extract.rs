@@ -31,6 +31,11 @@ impl<T: DeserializeOwned> Json<T> {
             return Err(Fault::from(Code::UnsupportedMediaType)
                 .detail("send the header `content-type: application/json`"));
         }
+        // Serde would read a struct from an array too, and make the order of fields part of the API.
+        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+            let fault = Fault::from(Code::InvalidField);
+            return Err(fault.detail("the body must be a json object, at line 1 column 1"));
+        }
         let mut json = serde_json::Deserializer::from_slice(bytes);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
@@ -156,6 +161,7 @@ mod tests {
             (json, r#"{"handle":"a","password":"p","x":1}"#, 422, "invalid-field", Some("x")),
             (json, r#"{"handle":7,"password":"p"}"#, 422, "invalid-field", Some("handle")),
             (json, "[]", 422, "invalid-field", None),
+            (json, r#" ["ada", null, "correct horse"]"#, 422, "invalid-field", None),
             (json, "7", 422, "invalid-field", None),
         ] {
             let problem = refused(content_type, body);

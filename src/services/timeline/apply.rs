@@ -58,7 +58,10 @@ impl Core {
         }
         self.deps.store.put_pairs(changes).await.certain()?;
         let users: Vec<UserId> = changes.iter().flat_map(|c| [c.pair.low, c.pair.high]).collect();
-        self.deps.relations.invalidate(&users).await.certain()
+        self.deps.relations.invalidate(&users).await.certain()?;
+        // Open streams look again at once, and take down what is hidden now.
+        self.hint_homes(&users).await;
+        Ok(())
     }
 
     /// Deletes tweets: the store first, so that a fill that begins later finds them deleted, then

@@ -30,6 +30,11 @@ struct Held {
     key: SigningKey,
 }
 
+/// A question for keys waits this long for the first ones.
+const FIRST_KEYS: Duration = Duration::from_millis(500);
+/// How often it looks.
+const FIRST_KEYS_LOOK: Duration = Duration::from_millis(5);
+
 /// The keys of this role.
 pub(super) struct Keys {
     common: Common,
@@ -60,6 +65,18 @@ impl Keys {
                 () = self.common.rt.sleep(RELOAD) => {}
             }
             self.refresh().await;
+        }
+    }
+
+    /// The public keys, waiting a moment for the first ones: every role asks when it starts.
+    pub(super) async fn published(&self) -> Option<Jwks> {
+        let end = self.common.rt.now().plus(FIRST_KEYS);
+        loop {
+            let jwks = self.jwks();
+            if jwks.is_some() || self.common.rt.now() >= end {
+                return jwks;
+            }
+            self.common.rt.sleep(FIRST_KEYS_LOOK).await;
         }
     }
 

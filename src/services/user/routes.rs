@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     domain::{Change, Handle},
-    ports::{Account, UserStore},
+    ports::{Account, Revoked, UserStore},
     services::kit::{
         Call, Caller, Code, Fault, Json, Kit, Path, Query, Relay,
         answers::{empty, json},
@@ -46,7 +46,7 @@ pub(super) fn public(kit: &Kit, state: &Arc<Users>, keys: &Arc<Keys>) -> Router 
         .on("POST", "/users", sign_up)
         .on("POST", "/sessions", log_in)
         .on("DELETE", "/sessions", log_out)
-        .on("GET", "/.well-known/jwks.json", async move || jwks(&keys))
+        .on("GET", "/.well-known/jwks.json", async move || jwks(&keys).await)
         .on("GET", "/me", me)
         .on("GET", "/users/{handle}", profile)
         .on("POST", "/follow", follow)
@@ -109,7 +109,10 @@ async fn sign_up(State(users): Shared, call: Call, Json(body): Json<SignUp>) -> 
 }
 
 async fn log_in(State(users): Shared, call: Call, Json(body): Json<LogIn>) -> Answer {
-    users.limit_logins(&call).await?;
+    // A refresh costs no hash and cannot be guessed: bad log-ins of others must not end sessions.
+    if body.refresh_token.is_none() {
+        users.limit_logins(&call).await?;
+    }
     Ok(json(StatusCode::CREATED, &users.accounts.log_in(body).await?))
 }
 
@@ -118,8 +121,8 @@ async fn log_out(State(users): Shared, caller: Caller) -> Answer {
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-fn jwks(keys: &Keys) -> Answer {
-    let mut response = json(StatusCode::OK, &keys.jwks().ok_or(Code::Unavailable)?);
+async fn jwks(keys: &Keys) -> Answer {
+    let mut response = json(StatusCode::OK, &keys.published().await.ok_or(Code::Unavailable)?);
     let cache = HeaderValue::from_static("public, max-age=60");
     response.headers_mut().insert(header::CACHE_CONTROL, cache);
     Ok(response)
@@ -200,7 +203,8 @@ struct Since {
 
 async fn revocations(State(users): Shared, Query(query): Query<Since>) -> Answer {
     // Before the read, so that nothing falls between this answer and the next.
-    let until_ms = users.kit.common.rt.wall_ms();
-    let sessions = users.store.revoked_since(query.since).await?;
-    Ok(json(StatusCode::OK, &Revocations { sessions, until_ms }))
+    let now_ms = users.kit.common.rt.wall_ms();
+    let Revoked { sessions, rest_since_ms } = users.store.revoked_since(query.since).await?;
+    let until_ms = rest_since_ms.unwrap_or(now_ms);
+    Ok(json(StatusCode::OK, &Revocations { sessions, until_ms, more: rest_since_ms.is_some() }))
 }

@@ -9,12 +9,9 @@ use crate::{
     domain::{Handle, SessionId, UserId},
     ports::{
         Account, CreateUser, Kind, NewUser, Outcome, PasswordHash, Read, Refresh, RefreshHash,
-        SessionRow, StoreError, UserStore,
+        Revoked, SessionRow, StoreError, UserStore, users::REVOKED_MAX,
     },
 };
-
-/// The most sessions of one answer of [`UserStore::revoked_since`].
-const REVOKED_MAX: usize = 10_000;
 
 struct Session {
     user: UserId,
@@ -103,10 +100,13 @@ impl Users {
         session.map(|session| session.revoked_at_ms = Some(now_ms)).is_some()
     }
 
-    fn revoked_since(&self, since_ms: u64) -> Vec<SessionId> {
-        let since = |s: &Session| s.revoked_at_ms.is_some_and(|at| at >= since_ms);
-        let revoked = self.sessions.iter().filter(|(_, session)| since(session));
-        revoked.map(|(id, _)| *id).take(REVOKED_MAX).collect()
+    fn revoked_since(&self, since_ms: u64) -> Revoked {
+        let when = |(&id, session): (&SessionId, &Session)| Some((session.revoked_at_ms?, id));
+        let mut rows: Vec<_> = self.sessions.iter().filter_map(when).collect();
+        rows.retain(|&(at_ms, _)| at_ms >= since_ms);
+        rows.sort_unstable();
+        rows.truncate(REVOKED_MAX + 1);
+        Revoked::cut(rows)
     }
 }
 
@@ -159,7 +159,7 @@ impl UserStore for SimUsers {
         self.0.write("revoke", session, revoke).await
     }
 
-    async fn revoked_since(&self, since_ms: u64) -> Read<Vec<SessionId>> {
+    async fn revoked_since(&self, since_ms: u64) -> Read<Revoked> {
         let look = move |state: &mut State, _| Ok(state.users.revoked_since(since_ms));
         self.0.read("revoked_since", since_ms, look).await
     }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -31,6 +32,8 @@ impl Browser {
     pub async fn open(width: u32) -> Self {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
+            // A group of its own, so that the browser can be ended with its driver.
+            .process_group(0)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -125,9 +128,9 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // It takes its browser with it only if it is asked to; a test that failed did not ask.
-        let pid = rustix::process::Pid::from_child(&self.driver);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        // A test that failed did not close its browser.
+        let group = rustix::process::Pid::from_child(&self.driver);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         drop(self.driver.wait());
     }
 }

@@ -1,8 +1,9 @@
 //! Opening a file: its place, its identity, its version, its health.
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
     io::Read as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -109,6 +110,10 @@ pub(super) fn writer(path: &Path, schema: &Schema) -> Result<Connection, OpenErr
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let fail = |error: rusqlite::Error| OpenError::of(path, &error);
+    // Its owner's alone, and so are the files that SQLite puts beside it, whatever the folder allows.
+    let mut options = OpenOptions::new();
+    let made = options.write(true).create(true).truncate(false).mode(0o600).open(path);
+    made.map_err(|error| OpenError::NotWritable { path: path.to_owned(), why: error.to_string() })?;
     let mut conn = Connection::open_with_flags(path, flags).map_err(fail)?;
     settle(&mut conn).map_err(fail)?;
     if conn.is_readonly("main").map_err(fail)? {

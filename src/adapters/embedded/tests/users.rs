@@ -41,8 +41,8 @@ async fn a_refresh_token_works_once_and_its_second_use_ends_the_session() {
     let stolen = users.refresh([1; 32], [3; 32], 12).await;
     assert_eq!(stolen, Outcome::Done(Refresh::Reused(SessionId(u64::MAX))));
     assert_eq!(users.refresh([2; 32], [4; 32], 13).await, Outcome::Done(Refresh::Unknown));
-    assert_eq!(users.revoked_since(12).await.unwrap(), [SessionId(u64::MAX)]);
-    assert!(users.revoked_since(13).await.unwrap().is_empty());
+    assert_eq!(users.revoked_since(12).await.unwrap().sessions, [SessionId(u64::MAX)]);
+    assert!(users.revoked_since(13).await.unwrap().sessions.is_empty());
 }
 
 #[tokio::test]
@@ -65,4 +65,36 @@ async fn a_session_ends_by_time_or_by_revocation_and_only_once() {
     assert_eq!(users.revoke(session().id, 499).await, Outcome::Done(true));
     assert_eq!(users.revoke(session().id, 499).await, Outcome::Done(false));
     assert_eq!(users.revoke(SessionId(9), 1).await, Outcome::Done(false));
+}
+
+#[tokio::test]
+async fn sessions_that_ended_long_ago_are_swept_with_their_tokens() {
+    let f = fixture();
+    let users = &f.stores.user.users;
+    let row = |id: u64, token: u8, expires_at_ms: u64| SessionRow {
+        id: SessionId(id),
+        user: UserId(1),
+        refresh: [token; 32],
+        expires_at_ms,
+    };
+    let day = 24 * 3600 * 1000;
+    for (id, token) in [(1, 1), (2, 2), (3, 3)] {
+        assert!(users.create_session(&row(id, token, 500)).await.is_done());
+    }
+    assert!(users.create_session(&row(4, 4, 2 * day)).await.is_done());
+    let left = async || {
+        let count = |conn: &rusqlite::Connection| {
+            let sql =
+                "select (select count(*) from sessions), (select count(*) from refresh_tokens)";
+            Ok(conn.query_row(sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?)
+        };
+        f.stores.user.db.read("users", count).await.unwrap()
+    };
+    // Not before every access token has ended.
+    drop(users.refresh([4; 32], [5; 32], 600).await);
+    assert_eq!(left().await, (4, 5));
+    drop(users.refresh([5; 32], [6; 32], day).await);
+    assert_eq!(left().await, (2, 4));
+    drop(users.refresh([6; 32], [7; 32], day).await);
+    assert_eq!(left().await, (1, 4));
 }

@@ -9,7 +9,7 @@ use super::{Hushed, faults};
 use crate::{
     domain::{Handle, SessionId, UserId},
     ports::{
-        Account, CreateUser, NewUser, Outcome, PasswordHash, Read, Refresh, RefreshHash,
+        Account, CreateUser, NewUser, Outcome, PasswordHash, Read, Refresh, RefreshHash, Revoked,
         SessionRow, UserStore, contract::users::Context,
     },
 };
@@ -214,9 +214,9 @@ impl UserStore for Wrong {
         if self.fault == Fault::RevokesAfresh { outcome.map(|_| true) } else { outcome }
     }
 
-    async fn revoked_since(&self, since_ms: u64) -> Read<Vec<SessionId>> {
+    async fn revoked_since(&self, since_ms: u64) -> Read<Revoked> {
         if self.hushed.is_down() {
-            return Ok(Vec::new());
+            return Ok(Revoked::default());
         }
         let since_ms = if self.fault == Fault::ListsAllRevocations { 0 } else { since_ms };
         self.inner.revoked_since(since_ms).await

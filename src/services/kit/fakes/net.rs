@@ -168,7 +168,7 @@ impl Issuer {
         let jwks = axum::routing::get(async move || axum::Json(jwks));
         let revocations = axum::routing::get(async move || {
             let sessions = told.lock().clone();
-            axum::Json(Revocations { sessions, until_ms: rt.wall_ms() })
+            axum::Json(Revocations { sessions, until_ms: rt.wall_ms(), more: false })
         });
         let replica = world.net.add(
             Role::User,

@@ -9,7 +9,7 @@ use crate::{
     domain::{Handle, Pair, PairChange, PairState, SessionId, UserId, edge::Blocked},
     ports::{
         Account, Changed, Counts, CreateUser, EdgeChange, GraphStore, KeyStore, NewUser, Outcome,
-        PasswordHash, Read, Refresh, RefreshHash, SessionRow, StoredKey, UserStore,
+        PasswordHash, Read, Refresh, RefreshHash, Revoked, SessionRow, StoredKey, UserStore,
     },
     services::kit::fakes::{MemOutbox, Plan},
     wire::events::Event,
@@ -93,9 +93,10 @@ impl UserStore for Mem {
         self.plan.write(|| self.revoked.lock().insert(session, now_ms).is_none())
     }
 
-    async fn revoked_since(&self, since_ms: u64) -> Read<Vec<SessionId>> {
+    async fn revoked_since(&self, since_ms: u64) -> Read<Revoked> {
         let revoked = self.revoked.lock();
-        Ok(revoked.iter().filter(|(_, at)| **at >= since_ms).map(|(&id, _)| id).collect())
+        let since = revoked.iter().filter(|(_, at)| **at >= since_ms);
+        Ok(Revoked { sessions: since.map(|(&id, _)| id).collect(), rest_since_ms: None })
     }
 }
 

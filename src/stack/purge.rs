@@ -1,0 +1,135 @@
+//! What `down --purge` removes: the files of a data folder, by their exact names.
+
+use std::{fs, io, path::Path};
+
+use super::data_dir::DataDir;
+use crate::wire::routes::Role;
+
+impl DataDir {
+    /// Removes the files that chirp puts here, by their exact names, and the folder if nothing else is
+    /// in it. A folder without chirp's lock is not chirp's: nothing in it is touched.
+    ///
+    /// # Errors
+    /// What the system says; what was removed by then stays removed.
+    pub fn purge(&self) -> io::Result<()> {
+        let root = match fs::canonicalize(self.root()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            root => root?,
+        };
+        let lock = root.join("chirp.lock");
+        let empty = fs::read_dir(&root)?.next().is_none();
+        if !lock.exists() && !empty {
+            return Ok(());
+        }
+        purge_folder(&root.join("run"), is_run_file)?;
+        purge_folder(&root.join("logs"), is_log)?;
+        for entry in fs::read_dir(&root)? {
+            let name = entry?.file_name();
+            if name.to_str().is_some_and(is_own) {
+                absent_is_fine(fs::remove_file(root.join(&name)))?;
+            }
+        }
+        // Last, so that a purge that was stopped can be repeated.
+        absent_is_fine(fs::remove_file(&lock))?;
+        remove_if_empty(&root)
+    }
+}
+
+/// Whether `name`, right in the data folder, is a file of chirp's other than its lock.
+fn is_own(name: &str) -> bool {
+    let token = |rest: &str| rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit());
+    let store = ["user.db", "tweet.db", "timeline.db"].iter().any(|store| {
+        name.strip_prefix(store).is_some_and(|rest| matches!(rest, "" | "-wal" | "-shm"))
+    });
+    store
+        || matches!(name, "keys.json" | "keys.json.new" | "keys.lock" | "service.token")
+        || matches!(name, "run.json" | "run.json.new")
+        || name.strip_prefix("service.token.").is_some_and(token)
+}
+
+fn is_run_file(name: &str) -> bool {
+    Role::ALL.iter().any(|role| {
+        name.strip_prefix(role.as_str())
+            .is_some_and(|rest| matches!(rest, ".json" | ".json.new" | ".lock"))
+    })
+}
+
+fn is_log(name: &str) -> bool {
+    name.strip_prefix("chirp.log").is_some_and(|rest| {
+        rest.is_empty()
+            || rest.strip_prefix('.').is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
+    })
+}
+
+fn purge_folder(folder: &Path, own: fn(&str) -> bool) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        if name.to_str().is_some_and(own) {
+            absent_is_fine(fs::remove_file(folder.join(&name)))?;
+        }
+    }
+    remove_if_empty(folder)
+}
+
+fn remove_if_empty(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        other => absent_is_fine(other),
+    }
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh() -> (tempfile::TempDir, DataDir) {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = DataDir::at(&parent.path().join("data"));
+        (parent, dir)
+    }
+
+    #[test]
+    fn a_purge_removes_what_is_chirps_and_nothing_else() {
+        let (_parent, dir) = fresh();
+        dir.create().unwrap();
+        for name in ["user.db", "user.db-wal", "service.token", "chirp.lock", "logs/chirp.log.2"] {
+            fs::write(dir.root().join(name), "x").unwrap();
+        }
+        let others = ["keys.kdbx", "user.db.backup", "logs/mine.log", "run/data", "letter.txt"];
+        for name in others {
+            fs::write(dir.root().join(name), "mine").unwrap();
+        }
+        dir.purge().unwrap();
+        for name in others {
+            assert!(dir.root().join(name).exists(), "{name} is not chirp's");
+        }
+        for name in ["user.db", "user.db-wal", "service.token", "chirp.lock", "logs/chirp.log.2"] {
+            assert!(!dir.root().join(name).exists(), "{name} is chirp's");
+        }
+        // Without chirp's lock it is no data folder any more.
+        fs::write(dir.root().join("user.db"), "somebody else's").unwrap();
+        dir.purge().unwrap();
+        assert!(dir.root().join("user.db").exists());
+    }
+
+    #[test]
+    fn a_purged_folder_is_gone_and_may_be_purged_again() {
+        let (_parent, dir) = fresh();
+        dir.create().unwrap();
+        fs::write(dir.root().join("chirp.lock"), "").unwrap();
+        dir.purge().unwrap();
+        assert!(!dir.root().exists());
+        dir.purge().unwrap();
+    }
+}

@@ -1,5 +1,5 @@
-//! The metrics of one role, and their registry. Labels are bounded: roles, route patterns, status
-//! classes, lanes, caches and follower buckets; never ids, handles or raw paths.
+//! The metrics of one role, and their registry. Labels are bounded: roles, route patterns,
+//! statuses, lanes, caches and follower buckets; never ids, handles or raw paths.
 
 use std::{
     sync::{Arc, OnceLock},

@@ -107,7 +107,7 @@ impl SqlBus {
             0 => Ok(Vec::new()),
             _ => take(conn, queue, max, now, until),
         };
-        let taken = self.db.write(STORE, take).await;
+        let taken = self.db.write_unsynced(STORE, take).await;
         drop(caller);
         taken
     }
@@ -123,7 +123,7 @@ impl SqlBus {
             let of = |queue: &Queue| conn.run(sql, params![now, queue.as_str()]);
             Queue::ALL.iter().map(of).sum::<Result<usize, Fault>>()
         };
-        let given = self.db.write(STORE, give_back).await;
+        let given = self.db.write_unsynced(STORE, give_back).await;
         for queue in Queue::ALL {
             self.arrived(queue).notify_waiters();
         }
@@ -284,7 +284,7 @@ impl Bus for SqlBus {
                 conn.run(sql, params![id, receives, queue.as_str()]).map(drop)
             })
         };
-        let outcome = self.db.write(STORE, delete).await;
+        let outcome = self.db.write_unsynced(STORE, delete).await;
         spread(&outcome, named, |named| match named {
             Some(_) => Outcome::Done(()),
             None => failed("not a receipt"),
@@ -314,7 +314,7 @@ impl Bus for SqlBus {
             };
             named.into_iter().map(one).collect::<Result<Vec<bool>, Fault>>()
         };
-        let outcome = self.db.write(STORE, extend).await;
+        let outcome = self.db.write_unsynced(STORE, extend).await;
         if visibility.is_zero() {
             self.arrived(queue).notify_waiters();
         }

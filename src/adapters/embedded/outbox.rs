@@ -60,7 +60,7 @@ impl SqlOutbox {
                 where sent_at_ms is null and lease_until_ms > 0";
             Ok(conn.run(sql, [])? as u64)
         };
-        self.db.write(self.store, release).await
+        self.db.write_unsynced(self.store, release).await
     }
 }
 
@@ -93,7 +93,7 @@ impl Outbox for SqlOutbox {
             rows.sort_unstable_by_key(|row| row.seq);
             Ok(rows)
         };
-        self.db.write(self.store, claim).await
+        self.db.write_unsynced(self.store, claim).await
     }
 
     async fn mark_sent(&self, seqs: &[u64], now_ms: u64) -> Outcome<()> {
@@ -105,7 +105,7 @@ impl Outbox for SqlOutbox {
             conn.run(sql, params![now, array(&seqs)])?;
             Ok(())
         };
-        self.db.write(self.store, mark).await
+        self.db.write_unsynced(self.store, mark).await
     }
 
     async fn release(&self, seqs: &[u64]) -> Outcome<()> {
@@ -117,7 +117,7 @@ impl Outbox for SqlOutbox {
             conn.run(sql, params![array(&seqs)])?;
             Ok(())
         };
-        self.db.write(self.store, release).await
+        self.db.write_unsynced(self.store, release).await
     }
 
     async fn replay(&self, since_ms: u64) -> Outcome<u64> {
@@ -141,7 +141,7 @@ impl Outbox for SqlOutbox {
                     where seq in (select seq from outbox where sent_at_ms < ?1 limit ?2)";
                 conn.run(sql, params![before, bound(PRUNE_MAX as u64)])
             };
-            match self.db.write(self.store, prune).await {
+            match self.db.write_unsynced(self.store, prune).await {
                 Outcome::Done(PRUNE_MAX) => pruned += PRUNE_MAX as u64,
                 last => return last.map(|rows| pruned + rows as u64),
             }

@@ -3,7 +3,7 @@
 //! [`Db::write`] puts a closure into the next transaction, [`Db::read`] runs one on a read-only
 //! connection; both answer through a oneshot, so no async thread ever waits for a disk. The log is
 //! write-ahead with `synchronous = full`: what was answered with done survives the death of process
-//! and machine. Several processes may open one file; they take turns by the file's lock.
+//! and machine ([`Db::write_unsynced`] says who may do with less). Several processes may open one file; they take turns by the file's lock.
 
 mod fault;
 mod open;
@@ -137,7 +137,26 @@ impl Db {
         F: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
         T: Send + 'static,
     {
-        let (job, answer) = Work::new(store, work);
+        self.submit(store, true, work).await
+    }
+
+    /// As [`Db::write`], but answered before the disk has it: it survives the death of the process,
+    /// and that of the machine only once a later [`Db::write`] was answered. For leases, receipts
+    /// and marks, whose loss does no more than repeat what may always be repeated.
+    pub async fn write_unsynced<T, F>(&self, store: &'static str, work: F) -> Outcome<T>
+    where
+        F: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.submit(store, false, work).await
+    }
+
+    async fn submit<T, F>(&self, store: &'static str, synced: bool, work: F) -> Outcome<T>
+    where
+        F: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (job, answer) = Work::new(store, synced, work);
         if let Err(refusal) = self.0.writes.push(Box::new(job)) {
             return Outcome::Failed(refused(store, &refusal));
         }

@@ -224,15 +224,27 @@ async fn two_openings_of_one_file_write_side_by_side() {
 }
 
 #[tokio::test]
-async fn every_commit_is_synced() {
+async fn every_commit_is_synced_but_that_of_nothing_but_unsynced_jobs() {
     let dir = TempDir::new().unwrap();
-    let settings = |conn: &Connection| {
-        let level = conn.query_row("pragma synchronous", [], |row| row.get::<_, i64>(0))?;
+    let db = open(&dir);
+    let level = |conn: &Connection| {
         let mode = conn.query_row("pragma journal_mode", [], |row| row.get::<_, String>(0))?;
-        Ok((level, mode))
+        assert_eq!(mode, "wal");
+        Ok(conn.query_row("pragma synchronous", [], |row| row.get::<_, i64>(0))?)
     };
-    let full = (2, "wal".to_owned());
-    assert_eq!(open(&dir).write("test", settings).await, Outcome::Done(full));
+    let (normal, full) = (Outcome::Done(1), Outcome::Done(2));
+    assert_eq!(db.write("test", level).await, full);
+    let before = db.stats();
+    assert_eq!(db.write_unsynced("test", level).await, normal);
+    assert_eq!(db.write("test", level).await, full);
+    let release = hold(&db).await;
+    let (unsynced, synced, ()) =
+        tokio::join!(db.write_unsynced("test", level), db.write("test", level), async {
+            drop(release)
+        },);
+    assert_eq!((unsynced, synced), (full.clone(), full), "in one transaction the stricter wins");
+    let after = db.stats();
+    assert_eq!((after.commits - before.commits, after.syncs - before.syncs), (4, 3));
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 //!
 //! It takes the first waiting job and all that wait behind it, runs each in a savepoint of one
 //! `begin immediate` transaction, commits once (one fsync) and only then answers. A job that fails
-//! undoes its savepoint and nothing else.
+//! undoes its savepoint and nothing else. A transaction of nothing but unsynced jobs commits without
+//! the fsync; the next one that has it takes them along.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -35,8 +36,10 @@ const LOG_PAGES_MAX: i64 = 32_768;
 /// Counts of one writer since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriterStats {
-    /// Transactions committed; each is one fsync.
+    /// Transactions committed.
     pub commits: u64,
+    /// Those of them that waited for the disk.
+    pub syncs: u64,
     /// Jobs run in them, those that failed included.
     pub jobs: u64,
 }
@@ -44,6 +47,7 @@ pub struct WriterStats {
 #[derive(Default)]
 pub(super) struct Counters {
     commits: AtomicU64,
+    syncs: AtomicU64,
     jobs: AtomicU64,
 }
 
@@ -51,6 +55,7 @@ impl Counters {
     pub(super) fn read(&self) -> WriterStats {
         WriterStats {
             commits: self.commits.load(Ordering::Relaxed),
+            syncs: self.syncs.load(Ordering::Relaxed),
             jobs: self.jobs.load(Ordering::Relaxed),
         }
     }
@@ -67,6 +72,8 @@ pub(super) enum End {
 pub(super) trait Job: Send {
     /// Runs it; `false` if its savepoint must be undone.
     fn run(&mut self, conn: &Connection) -> bool;
+    /// Whether its transaction must be on the disk before it is answered.
+    fn synced(&self) -> bool;
     /// Tells its caller, who may be gone.
     fn answer(self: Box<Self>, end: &End);
 }
@@ -74,15 +81,20 @@ pub(super) trait Job: Send {
 /// A job made of a closure.
 pub(super) struct Work<F, T> {
     store: &'static str,
+    synced: bool,
     closure: Option<F>,
     value: Option<Result<T, Fault>>,
     answer: oneshot::Sender<Outcome<T>>,
 }
 
 impl<F, T> Work<F, T> {
-    pub(super) fn new(store: &'static str, closure: F) -> (Self, oneshot::Receiver<Outcome<T>>) {
+    pub(super) fn new(
+        store: &'static str,
+        synced: bool,
+        closure: F,
+    ) -> (Self, oneshot::Receiver<Outcome<T>>) {
         let (answer, receiver) = oneshot::channel();
-        (Self { store, closure: Some(closure), value: None, answer }, receiver)
+        (Self { store, synced, closure: Some(closure), value: None, answer }, receiver)
     }
 }
 
@@ -99,6 +111,10 @@ where
         let kept = value.is_ok();
         self.value = Some(value);
         kept
+    }
+
+    fn synced(&self) -> bool {
+        self.synced
     }
 
     fn answer(self: Box<Self>, end: &End) {
@@ -123,6 +139,8 @@ pub(super) struct Writer {
     pub(super) counters: Arc<Counters>,
     checkpointed_rows: u64,
     commit_time: Duration,
+    /// Commits wait for the disk now.
+    synced: bool,
 }
 
 impl Writer {
@@ -131,7 +149,14 @@ impl Writer {
         queue: Arc<Queue<Box<dyn Job>>>,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { conn, queue, counters, checkpointed_rows: 0, commit_time: Duration::ZERO }
+        Self {
+            conn,
+            queue,
+            counters,
+            checkpointed_rows: 0,
+            commit_time: Duration::ZERO,
+            synced: true,
+        }
     }
 
     /// Runs until the queue is closed and empty, then folds the log into the file.
@@ -141,12 +166,16 @@ impl Writer {
         while let Some(first) = self.queue.pop() {
             batch.push(first);
             self.queue.drain_into(&mut batch, BATCH_MAX);
-            self.linger(&mut batch, last);
-            last = batch.len();
+            // Without an fsync to share there is nothing to wait for, nor to learn from.
+            if batch.iter().any(|job| job.synced()) {
+                self.linger(&mut batch, last);
+                last = batch.len();
+            }
             let end = self.transaction(&mut batch);
-            self.counters.jobs.fetch_add(last as u64, Ordering::Relaxed);
+            self.counters.jobs.fetch_add(batch.len() as u64, Ordering::Relaxed);
             if matches!(end, End::Committed) {
                 self.counters.commits.fetch_add(1, Ordering::Relaxed);
+                self.counters.syncs.fetch_add(u64::from(self.synced), Ordering::Relaxed);
             }
             for job in batch.drain(..) {
                 job.answer(&end);
@@ -171,7 +200,8 @@ impl Writer {
     }
 
     fn transaction(&mut self, batch: &mut [Box<dyn Job>]) -> End {
-        if let Err(error) = self.step("begin immediate") {
+        let begun = self.sync(batch.iter().any(|job| job.synced()));
+        if let Err(error) = begun.and_then(|()| self.step("begin immediate")) {
             return End::RolledBack("the transaction could not begin", error);
         }
         for job in batch.iter_mut() {
@@ -183,7 +213,9 @@ impl Writer {
         let result = self.step("commit");
         let took = begun.elapsed();
         // A smoothed commit time, so that one slow fsync does not make the next batches wait.
-        self.commit_time = (self.commit_time * 7 + took) / 8;
+        if self.synced {
+            self.commit_time = (self.commit_time * 7 + took) / 8;
+        }
         match result {
             Ok(()) => End::Committed,
             // Nothing was written yet: somebody else held the file.
@@ -196,6 +228,17 @@ impl Writer {
                 End::Uncertain("the commit failed", error)
             }
         }
+    }
+
+    /// Whether the next commit waits for the disk. With the log ahead, `normal` syncs it only before
+    /// a checkpoint, so the file stays whole either way.
+    fn sync(&mut self, synced: bool) -> rusqlite::Result<()> {
+        if self.synced != synced {
+            let level = if synced { "full" } else { "normal" };
+            self.step(&format!("pragma synchronous = {level}"))?;
+            self.synced = synced;
+        }
+        Ok(())
     }
 
     /// Runs one job. An error means that the whole transaction is lost: a full disk or an I/O error

@@ -27,7 +27,10 @@ use parking_lot::RwLock;
 use tower::ServiceExt;
 
 use crate::{
-    ports::{Kind, Outcome, Rpc, StoreError, rpc::Door},
+    ports::{
+        Kind, Outcome, Rpc, StoreError,
+        rpc::{Door, Origin},
+    },
     rt::{Rt, Shutdown},
     wire::routes::Role,
 };
@@ -165,6 +168,7 @@ impl Peers {
         healthy: &AtomicBool,
         mut request: Request<Body>,
     ) -> Outcome<Response<Body>> {
+        Origin::write_down(&mut request);
         *request.uri_mut() = absolute(to, request.uri().path_and_query().cloned());
         *request.version_mut() = http::Version::HTTP_11;
         match self.client.request(request).await {
@@ -208,6 +212,11 @@ impl Rpc for Peers {
             Replica::Local { .. } => true,
             Replica::Remote { healthy, .. } => healthy.load(Ordering::Relaxed),
         })
+    }
+
+    fn is_here(&self, role: Role, replica: usize) -> bool {
+        let replicas = self.replicas[role as usize].read();
+        replicas.get(replica).is_some_and(|replica| matches!(**replica, Replica::Local { .. }))
     }
 
     async fn call(

@@ -32,7 +32,10 @@ use super::{
     world::NodeId,
 };
 use crate::{
-    ports::{Kind, Outcome, Rpc, StoreError, rpc::Door},
+    ports::{
+        Kind, Outcome, Rpc, StoreError,
+        rpc::{Door, Origin},
+    },
     rt::Task,
     wire::{internal::APPLY, routes::Role},
 };
@@ -277,8 +280,9 @@ impl Rpc for SimRpc {
         role: Role,
         replica: usize,
         door: Door,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Outcome<Response<Body>> {
+        Origin::write_down(&mut request);
         let fate = self.net.fate(self.from, role, replica);
         let (parts, body) = request.into_parts();
         let body = match body.collect().await {

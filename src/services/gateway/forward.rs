@@ -5,7 +5,7 @@ use axum::{
     extract::Request,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, header};
 
 use crate::{
     ports::rpc::Door,
@@ -33,12 +33,16 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::EXPECT,
 ];
 /// What a client might say to pass for another, and what is set anew for every attempt.
-const NOT_BELIEVED: [HeaderName; 5] = [
+const NOT_BELIEVED: [HeaderName; 8] = [
     SERVICE_TOKEN,
     FORWARDED_FOR,
+    REQUEST_ID,
+    HeaderName::from_static(TRACEPARENT),
     header::FORWARDED,
     HeaderName::from_static("x-real-ip"),
     header::HOST,
+    // The buffered body has a length of its own.
+    header::CONTENT_LENGTH,
 ];
 
 /// Sends a request on. A `POST /tweets` is repeated only under an `Idempotency-Key`.
@@ -68,14 +72,17 @@ async fn attempt(
     };
     let mut headers = parts.headers;
     let keyed = route.path == POST_TWEETS && headers.contains_key("idempotency-key");
-    outgoing_headers(&mut headers, call);
+    drop_hop_by_hop(&mut headers);
+    drop_all(&mut headers, &NOT_BELIEVED);
     let way = Way {
         role: route.role,
         door: Door::Public,
         idempotent: route.idempotent || keyed,
         limit: kit.common.config.gateway.attempt_timeout(),
     };
-    let request = Outgoing { method: parts.method, uri: path_only(parts.uri), headers, body };
+    let uri = path_only(parts.uri);
+    let request =
+        Outgoing { method: parts.method, uri, headers, origin: Some(call.origin()), body };
     let mut response = kit.calls.send(way, request).await?;
     drop_hop_by_hop(response.headers_mut());
     Ok(response)
@@ -91,23 +98,6 @@ fn path_only(uri: http::Uri) -> http::Uri {
     http::Uri::from_parts(parts).unwrap_or_default()
 }
 
-fn outgoing_headers(headers: &mut HeaderMap, call: &Call) {
-    drop_hop_by_hop(headers);
-    for name in &NOT_BELIEVED {
-        headers.remove(name);
-    }
-    // The buffered body has a length of its own.
-    headers.remove(header::CONTENT_LENGTH);
-    headers.insert(REQUEST_ID, call.request_id.clone());
-    if let Ok(trace) = HeaderValue::from_str(call.trace.as_str()) {
-        headers.insert(TRACEPARENT, trace);
-    }
-    if let Some(address) = call.address {
-        let address = HeaderValue::from_str(&address.to_string());
-        headers.insert(FORWARDED_FOR, address.expect("an address is visible ascii"));
-    }
-}
-
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
     if let Some(named) = headers.get(header::CONNECTION).cloned() {
         let named = named.to_str().unwrap_or_default().split(',').map(str::trim);
@@ -115,7 +105,14 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    drop_all(headers, &HOP_BY_HOP);
+}
+
+/// Most messages have none of these, and comparing names costs less than looking each up.
+fn drop_all(headers: &mut HeaderMap, names: &[HeaderName]) {
+    for name in names {
+        if headers.keys().any(|present| present == name) {
+            headers.remove(name);
+        }
     }
 }

@@ -16,17 +16,15 @@ use super::{
     answers::{Code, Fault},
     auth::Verified,
 };
+pub use crate::ports::rpc::{FORWARDED_FOR, REQUEST_ID};
 use crate::{
+    ports::rpc::Origin,
     rt::Rt,
     wire::trace::{TRACEPARENT, TraceContext, hex},
 };
 
-/// Carries the request's id, in and out.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Proves that a call comes from a role of this system.
 pub const SERVICE_TOKEN: HeaderName = HeaderName::from_static("x-chirp-service-token");
-/// The client's address, believed only beside a valid [`SERVICE_TOKEN`].
-pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The longest request id that is taken over from a client.
 const REQUEST_ID_MAX: usize = 64;
 
@@ -45,6 +43,8 @@ pub struct Info {
     pub address: Option<IpAddr>,
     /// A role of this system made or forwarded the call.
     pub vouched: bool,
+    /// That role runs in this process, and finishes the answer itself.
+    pub(super) handed: bool,
     /// Who calls, on routes that need an access token.
     pub(super) caller: Option<Arc<Verified>>,
 }
@@ -68,6 +68,13 @@ impl Info {
     #[must_use]
     pub fn address_key(&self) -> String {
         self.address.map_or_else(|| "addr:local".to_owned(), |address| format!("addr:{address}"))
+    }
+
+    /// For whom a call is made that follows from this one.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        let (request_id, trace) = (self.request_id.clone(), self.trace.clone());
+        Origin { request_id, trace, address: self.address }
     }
 
     /// Makes it an extractor.
@@ -142,13 +149,16 @@ impl Ids {
         TraceContext::new(bytes)
     }
 
-    /// Reads who calls.
+    /// Reads who calls: what a role of this process says, or else the headers.
     pub(super) fn identify(
         &self,
         headers: &HeaderMap,
-        extensions: &Extensions,
+        extensions: &mut Extensions,
         token: &Secret,
     ) -> Info {
+        if let Some(Origin { request_id, trace, address }) = extensions.remove() {
+            return Info { request_id, trace, address, vouched: true, handed: true, caller: None };
+        }
         let vouched = headers.get(SERVICE_TOKEN).is_some_and(|given| token.is(given.as_bytes()));
         let address = if vouched {
             headers.get(FORWARDED_FOR).and_then(|v| v.to_str().ok()?.trim().parse().ok())
@@ -164,7 +174,7 @@ impl Ids {
             .get(TRACEPARENT)
             .and_then(|parent| TraceContext::parse(parent.to_str().ok()?))
             .map_or_else(|| self.trace(), |parent| parent.child(self.next()));
-        Info { request_id, trace, address, vouched, caller: None }
+        Info { request_id, trace, address, vouched, handed: false, caller: None }
     }
 }
 

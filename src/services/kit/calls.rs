@@ -20,7 +20,10 @@ use super::{
     call::{Ids, SERVICE_TOKEN},
 };
 use crate::{
-    ports::{Outcome, StoreError, rpc::Door},
+    ports::{
+        Outcome, StoreError,
+        rpc::{Door, Origin},
+    },
     wire::{
         routes::Role,
         trace::{TRACEPARENT, TraceContext},
@@ -70,6 +73,8 @@ pub struct Outgoing {
     pub uri: Uri,
     /// The headers, without the service token.
     pub headers: HeaderMap,
+    /// For whom; `None` if the caller calls on its own behalf.
+    pub origin: Option<Origin>,
     /// The whole body.
     pub body: Bytes,
 }
@@ -81,6 +86,9 @@ impl Outgoing {
         *request.uri_mut() = self.uri;
         *request.headers_mut() = self.headers;
         request.headers_mut().insert(SERVICE_TOKEN, token);
+        if let Some(origin) = self.origin {
+            request.extensions_mut().insert(origin);
+        }
         request
     }
 }
@@ -126,9 +134,10 @@ impl Calls {
         let mut request = Some(request);
         let mut tried = None;
         for attempt in 1..=ATTEMPTS {
-            let last = attempt == ATTEMPTS;
+            let Some(replica) = self.pick(way.role, tried) else { break };
+            let last = attempt == ATTEMPTS || self.common.rpc.is_here(way.role, replica);
             let one = if last { request.take() } else { request.clone() };
-            let (Some(one), Some(replica)) = (one, self.pick(way.role, tried)) else { break };
+            let Some(one) = one else { break };
             tried = Some(replica);
             match self.attempt(way, replica, one.request(self.token.clone())).await {
                 Ok(response) => return Ok(response),
@@ -269,7 +278,7 @@ fn outgoing(
     if let Some(trace) = trace.and_then(|trace| HeaderValue::from_str(trace.as_str()).ok()) {
         headers.insert(TRACEPARENT, trace);
     }
-    Ok(Outgoing { method, uri, headers, body })
+    Ok(Outgoing { method, uri, headers, origin: None, body })
 }
 
 /// A set of replicas, one bit each.

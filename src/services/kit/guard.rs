@@ -199,7 +199,7 @@ where
     }
 }
 
-async fn guarded<S>(site: Arc<Site>, inner: S, request: Request) -> Response
+async fn guarded<S>(site: Arc<Site>, inner: S, mut request: Request) -> Response
 where
     S: tower::Service<Request, Response = Response, Error = Infallible>,
 {
@@ -207,7 +207,10 @@ where
     let (spot, common) = (*spot, &shared.common);
     let started = common.rt.now();
     let token = &common.service_token;
-    let mut info = shared.ids.identify(request.headers(), request.extensions(), token);
+    // The extensions have their own life: headers are only read.
+    let mut extensions = std::mem::take(request.extensions_mut());
+    let mut info = shared.ids.identify(request.headers(), &mut extensions, token);
+    *request.extensions_mut() = extensions;
     let (mut response, call) = match shared.admit(spot) {
         None => {
             common.metrics.shed(common.role);
@@ -297,6 +300,9 @@ fn finish(response: &mut Response, call: &Call) {
     if let Some(fault) = response.extensions_mut().remove::<Fault>() {
         let named = fault.into_named_response(Some(call.request_id())).into_body();
         *response.body_mut() = named;
+    }
+    if call.handed {
+        return;
     }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, call.request_id.clone());

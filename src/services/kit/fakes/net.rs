@@ -17,7 +17,10 @@ use tower::ServiceExt;
 use super::{Answer, World, ask};
 use crate::{
     domain::{DisplayName, Handle, SessionId, UserId},
-    ports::{Kind, Outcome, Rpc, StoreError, rpc::Door},
+    ports::{
+        Kind, Outcome, Rpc, StoreError,
+        rpc::{Door, Origin},
+    },
     rt::Rt,
     services::kit::token::{Claims, ISSUER, SigningKey},
     wire::{
@@ -81,8 +84,9 @@ impl Rpc for Net {
         role: Role,
         replica: usize,
         door: Door,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Outcome<Response<Body>> {
+        Origin::write_down(&mut request);
         let replica = Arc::clone(&self.0.lock()[&role][replica]);
         let error = StoreError::new(Kind::Unavailable, "rpc", "told to");
         let take = replica.takes.lock().pop_front();

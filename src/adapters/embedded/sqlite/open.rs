@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
 
 use super::fault::code_of;
 
@@ -168,6 +168,8 @@ fn settle(conn: &mut Connection) -> rusqlite::Result<()> {
         u128::from(tried.unsigned_abs()) < tries
     }))?;
     conn.set_prepared_statement_cache_capacity(128);
+    // Else a statement with `limit ?` is compiled anew whenever the bound number changes.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     rusqlite::vtab::array::load_module(conn)
 }
 

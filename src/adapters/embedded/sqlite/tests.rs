@@ -248,6 +248,21 @@ async fn every_commit_is_synced_but_that_of_nothing_but_unsynced_jobs() {
 }
 
 #[tokio::test]
+async fn a_statement_is_compiled_once_whatever_is_bound_to_it() {
+    let dir = TempDir::new().unwrap();
+    let db = open(&dir);
+    let compiled_again = |conn: &Connection| {
+        let mut statement = conn.prepare("select id from facts where id > ?1 limit ?2")?;
+        for (above, limit) in [(0, 5), (7, 5), (7, 500), (9, 2)] {
+            statement.query(params![above, limit])?.next()?;
+        }
+        Ok(statement.get_status(rusqlite::StatementStatus::RePrepare))
+    };
+    assert_eq!(db.read("test", compiled_again).await.unwrap(), 0);
+    assert_eq!(db.write("test", compiled_again).await, Outcome::Done(0));
+}
+
+#[tokio::test]
 async fn what_was_answered_is_there_without_a_clean_end() {
     let dir = TempDir::new().unwrap();
     let db = open(&dir);

@@ -12,7 +12,7 @@ use chirp::domain::TweetId;
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 
-use crate::support::{Actor, TestApp, eventually, in_both_shapes};
+use crate::support::{Actor, TestApp, eventually, in_both_shapes, nothing_waits};
 
 /// Posts `count` tweets, many at once; gives their ids, newest first.
 async fn posts(author: &Actor, count: usize) -> Vec<TweetId> {
@@ -259,6 +259,42 @@ in_both_shapes! {
         let tweet = ada.tweets("while nobody listened").await;
         bob.eventually_sees(tweet.id).await;
         bob.streams().await.next_with("tweet", tweet.id).await;
+    }
+}
+
+/// The streams poll too seldom for a test: what they are told, a hint told them.
+mod without_polling {
+    use super::*;
+
+    in_both_shapes! {
+        with [("CHIRP_TIMELINE_STREAM_POLL_MS", "60000")]
+
+        async fn a_stream_is_told_at_once_of_what_is_hidden(app: TestApp) {
+            let ada = app.signs_up("ada").await;
+            let bob = app.signs_up("bob").await;
+            let eve = app.signs_up("eve").await;
+            for author in ["ada", "eve"] {
+                bob.follows(author).await;
+            }
+            let (first, second) = (ada.tweets("first").await.id, ada.tweets("second").await.id);
+            let third = eve.tweets("third").await.id;
+            bob.eventually_sees(first).await;
+            bob.eventually_sees(third).await;
+            // No hint of what came before is on its way.
+            nothing_waits(&app).await;
+            let mut live = bob.streams().await;
+            for id in [first, second, third] {
+                live.next_with("tweet", id).await;
+            }
+            ada.deletes(first).await;
+            live.next_with("removed", first).await;
+            nothing_waits(&app).await;
+            bob.unfollows("ada").await;
+            live.next_with("removed", second).await;
+            nothing_waits(&app).await;
+            eve.blocks("bob").await;
+            live.next_with("removed", third).await;
+        }
     }
 }
 

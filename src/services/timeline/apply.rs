@@ -6,7 +6,7 @@ use crate::{
     domain::{
         Body, Entry, PairChange, TweetId, UserId, Window, fanout::Class, relations::Relation,
     },
-    ports::{ListKey, Push, Read},
+    ports::{Hint, ListKey, Push, Read},
     wire::events::{Event, Fact},
 };
 
@@ -65,10 +65,15 @@ impl Core {
     }
 
     /// Deletes tweets: the store first, so that a fill that begins later finds them deleted, then
-    /// the cache, which voids every fill that began before.
+    /// the cache, which voids every fill that began before, and then whoever shows them.
     pub(super) async fn delete(&self, ids: &[TweetId]) -> Read<()> {
         self.deps.store.delete_tweets(ids).await.certain()?;
-        self.deps.bodies.tombstone(ids).await.certain()
+        self.deps.bodies.tombstone(ids).await.certain()?;
+        if self.deps.hints.wanted() {
+            let hints: Vec<Hint> = ids.iter().map(|&id| Hint::Deleted(id)).collect();
+            self.deps.hints.notify(&hints).await;
+        }
+        Ok(())
     }
 
     /// Writes new tweets to the store.

@@ -112,6 +112,8 @@ fn hints_reach_subscribers_at_every_node_until_the_cache_is_down() {
         assert!(other.hints.wanted());
         other.hints.notify(&[Hint::Home(UserId(2)), Hint::Home(UserId(1))]).await;
         assert_eq!(stream.next().await, Some(Hint::Home(UserId(1))));
+        other.hints.notify(&[Hint::Deleted(TweetId(3))]).await;
+        assert_eq!(stream.next().await, Some(Hint::Deleted(TweetId(3))));
         world.act(Act::Down { what: Part::Cache, on: true });
         other.hints.notify(&[Hint::Home(UserId(1))]).await;
         let next = rt.timeout(Duration::from_secs(9), stream.next()).await;

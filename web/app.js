@@ -317,7 +317,7 @@ async function stream(outer) {
       for (const block of blocks) await event(block, own.signal);
     }
   } catch (error) {
-    if (error instanceof Problem && [404, 405, 406, 501, 503].includes(error.status)) return false;
+    if (error instanceof Problem && [404, 405, 406, 429, 501, 503].includes(error.status)) return false;
     throw error;
   } finally {
     clearTimeout(timer);

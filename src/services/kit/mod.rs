@@ -16,6 +16,7 @@ pub mod extract;
 pub(in crate::services) mod fakes;
 mod guard;
 pub mod limits;
+pub mod places;
 pub mod relay;
 pub mod replay;
 pub mod routes;

@@ -18,13 +18,14 @@ use futures_util::{Stream, stream};
 
 use super::{
     Core,
+    error::Error,
     page::{List, Page},
 };
 use crate::{
-    domain::{TweetId, Window},
+    domain::{TweetId, UserId, Window},
     ports::{Hint, HintStream},
     rt::Instant,
-    services::kit::Caller,
+    services::kit::{Caller, places::Place},
 };
 
 /// Hints of a burst are answered by one read; this is the least time between two.
@@ -39,6 +40,7 @@ const PING: &[u8] = b"event: ping\ndata: {}\n\n";
 /// One connection.
 struct Connection {
     core: Arc<Core>,
+    _place: Place<UserId>,
     caller: Caller,
     hints: Box<dyn HintStream>,
     sent: Sent,
@@ -64,24 +66,27 @@ enum Wake {
 
 impl Core {
     /// Opens a stream of `caller`'s home timeline. It begins with the newest page, and ends with the
-    /// access token, the session or the process.
+    /// access token, the session or the process. A user has at most `http.user_streams_max`.
     pub(super) async fn open_stream(
         self: &Arc<Self>,
         caller: Caller,
-    ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + use<> {
+    ) -> Result<impl Stream<Item = Result<Bytes, Infallible>> + Send + use<>, Error> {
+        let most = self.config.http.user_streams_max as usize;
+        let place = self.streams.take(caller.user, most).ok_or(Error::StreamsFull)?;
         let page_size = self.config.timeline.page_default as usize;
         let connection = Connection {
             // Before the first read, so that nothing falls between it and the first hint.
             hints: self.deps.hints.subscribe(caller.user).await,
             core: Arc::clone(self),
+            _place: place,
             caller,
             sent: Sent::new(page_size),
             last_read: None,
         };
-        stream::unfold(connection, |mut connection| async move {
+        Ok(stream::unfold(connection, |mut connection| async move {
             let chunk = connection.next().await?;
             Some((Ok(chunk), connection))
-        })
+        }))
     }
 }
 

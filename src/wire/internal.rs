@@ -17,16 +17,6 @@ pub const AUTHOR_TWEETS: &str = "/internal/authors/{author}/tweets";
 pub const USER_BY_HANDLE: &str = "/internal/users/{handle}";
 /// `GET` at the user role: sessions revoked since `since` (milliseconds since the Unix epoch).
 pub const REVOCATIONS: &str = "/internal/revocations";
-/// `POST` at the user and tweet roles: send the outbox again since `since_ms` (milliseconds since the
-/// Unix epoch).
-pub const REPLAY: &str = "/internal/replay";
-
-/// Answer of [`REPLAY`].
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Replayed {
-    /// Outbox rows that will be sent again.
-    pub rows: u64,
-}
 
 /// Body of [`APPLY`].
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -19,8 +19,6 @@ in_both_shapes! {
             ("GET", "/internal/authors/1/tweets", None, Role::Tweet, 200),
             ("GET", "/internal/users/ada", None, Role::User, 200),
             ("GET", "/internal/revocations?since=0", None, Role::User, 200),
-            ("POST", "/internal/replay?since_ms=9000000000000", None, Role::User, 200),
-            ("POST", "/internal/replay?since_ms=9000000000000", None, Role::Tweet, 200),
         ];
         for (method, path, body, role, status) in calls {
             // No public listener knows them, not even with the token.
@@ -66,6 +64,8 @@ in_both_shapes! {
         for path in ["/healthz", "/readyz", "/metrics", "/queues", "/config", "/replay"] {
             let public = app.client.get(app.address, path).await.unwrap();
             assert_eq!(public.status, 404, "{path} is not public");
+        }
+    }
 
     async fn a_strangers_name_for_this_machine_is_refused_at_the_admin_listener(app: TestApp) {
         let token = std::fs::read_to_string(app.data_dir().join("service.token")).unwrap();
@@ -86,8 +86,6 @@ in_both_shapes! {
             let both = [("host", "evil.example"), ("x-chirp-service-token", token.as_str())];
             let redrive = app.client.call(admin, "POST", "/redrive", &both, None).await.unwrap();
             assert_eq!(redrive.expect(421).problem(), "foreign-host");
-        }
-    }
         }
     }
 }

@@ -18,7 +18,6 @@ mod guard;
 pub mod limits;
 pub mod places;
 pub mod relay;
-pub mod replay;
 pub mod routes;
 #[cfg(test)]
 mod tests;

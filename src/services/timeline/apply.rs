@@ -24,7 +24,9 @@ impl Core {
             match &event.fact {
                 Fact::TweetDeleted { id, .. } => deleted.push(*id),
                 Fact::TweetCreated { .. } => own.extend(event.fact.entry()),
-                fact => changes.extend(fact.pair_change()),
+                Fact::GraphChanged { .. } => changes.extend(event.fact.pair_change()),
+                // Jobs of the bulk lane: nobody waits for them.
+                Fact::FanoutChunk { .. } | Fact::ReclassChunk { .. } => {}
             }
         }
         if !own.is_empty() {

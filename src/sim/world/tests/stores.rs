@@ -80,7 +80,7 @@ fn others_may_look_between_two_statements() {
                 assert!(store.put_pairs(&[change]).await.is_done());
             });
             rt.sleep(Duration::from_millis(1)).await;
-            let relations = ports.store.relations(UserId(1)).await.unwrap();
+            let relations = ports.store.relations(UserId(1), None, 100).await.unwrap();
             let page = ports.store.followers(UserId(2), (0, 1024), None, 9).await.unwrap();
             seen_half += u32::from(relations.len() != page.followers.len());
             assert!(put.join().await);

@@ -12,7 +12,7 @@ use chirp::domain::TweetId;
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 
-use crate::support::{Actor, TestApp, eventually, in_both_shapes, nothing_waits};
+use crate::support::{Actor, Stream, TestApp, eventually, in_both_shapes, nothing_waits};
 
 /// Posts `count` tweets, many at once; gives their ids, newest first.
 async fn posts(author: &Actor, count: usize) -> Vec<TweetId> {
@@ -269,32 +269,52 @@ mod without_polling {
     in_both_shapes! {
         with [("CHIRP_TIMELINE_STREAM_POLL_MS", "60000")]
 
-        async fn a_stream_is_told_at_once_of_what_is_hidden(app: TestApp) {
-            let ada = app.signs_up("ada").await;
-            let bob = app.signs_up("bob").await;
-            let eve = app.signs_up("eve").await;
-            for author in ["ada", "eve"] {
-                bob.follows(author).await;
-            }
+        async fn a_stream_is_told_at_once_of_a_delete(app: TestApp) {
+            let (bob, authors) = a_follower_of(&app, ["ada"]).await;
+            let ada = &authors[0];
             let (first, second) = (ada.tweets("first").await.id, ada.tweets("second").await.id);
-            let third = eve.tweets("third").await.id;
-            bob.eventually_sees(first).await;
-            bob.eventually_sees(third).await;
-            // No hint of what came before is on its way.
-            nothing_waits(&app).await;
-            let mut live = bob.streams().await;
-            for id in [first, second, third] {
-                live.next_with("tweet", id).await;
-            }
+            bob.eventually_sees(second).await;
+            let mut live = quiet_stream(&app, &bob, &[first, second]).await;
             ada.deletes(first).await;
             live.next_with("removed", first).await;
-            nothing_waits(&app).await;
-            bob.unfollows("ada").await;
-            live.next_with("removed", second).await;
-            nothing_waits(&app).await;
-            eve.blocks("bob").await;
-            live.next_with("removed", third).await;
         }
+
+        async fn a_stream_is_told_at_once_of_an_unfollow_and_a_block(app: TestApp) {
+            let (bob, authors) = a_follower_of(&app, ["ada", "eve"]).await;
+            let (hers, others) =
+                (authors[0].tweets("by ada").await.id, authors[1].tweets("by eve").await.id);
+            bob.eventually_sees(hers).await;
+            bob.eventually_sees(others).await;
+            let mut live = quiet_stream(&app, &bob, &[hers, others]).await;
+            bob.unfollows("ada").await;
+            live.next_with("removed", hers).await;
+            nothing_waits(&app).await;
+            authors[1].blocks("bob").await;
+            live.next_with("removed", others).await;
+        }
+    }
+
+    async fn a_follower_of<const N: usize>(
+        app: &TestApp,
+        handles: [&str; N],
+    ) -> (Actor, Vec<Actor>) {
+        let bob = app.signs_up("bob").await;
+        let mut authors = Vec::new();
+        for handle in handles {
+            authors.push(app.signs_up(handle).await);
+            bob.follows(handle).await;
+        }
+        (bob, authors)
+    }
+
+    /// A stream that has told `ids`, when no hint of what came before is on its way any more.
+    async fn quiet_stream(app: &TestApp, who: &Actor, ids: &[TweetId]) -> Stream {
+        nothing_waits(app).await;
+        let mut live = who.streams().await;
+        for &id in ids {
+            live.next_with("tweet", id).await;
+        }
+        live
     }
 }
 

@@ -174,9 +174,16 @@ function place(tweet, fresh) {
 }
 
 function remove(id) {
-  shown.get(id)?.remove();
+  const item = shown.get(id);
+  const beside = item?.nextElementSibling ?? item?.previousElementSibling;
+  // A button that is at work is disabled, and may have lost the focus by that.
+  const focused = item && (item.contains(document.activeElement)
+    || (document.activeElement === document.body && item.querySelector(".delete").disabled));
+  item?.remove();
   shown.delete(id);
   $("empty").hidden = shown.size > 0 || next !== null;
+  // The pressed button is gone; the keyboard goes on from its neighbour.
+  if (focused) (beside?.querySelector(".delete:not([hidden])") ?? $("text")).focus();
 }
 
 function clear() {
@@ -317,7 +324,7 @@ async function stream(outer) {
       for (const block of blocks) await event(block, own.signal);
     }
   } catch (error) {
-    if (error instanceof Problem && [404, 405, 406, 501, 503].includes(error.status)) return false;
+    if (error instanceof Problem && [404, 405, 406, 429, 501, 503].includes(error.status)) return false;
     throw error;
   } finally {
     clearTimeout(timer);
@@ -395,11 +402,7 @@ async function post() {
 
 async function erase(id) {
   await authed(`tweets/${encodeURIComponent(id)}`, { method: "DELETE" });
-  const item = shown.get(id);
-  const beside = item?.nextElementSibling ?? item?.previousElementSibling;
   vanished(id);
-  // The pressed button is gone; the keyboard goes on from its neighbour.
-  (beside?.querySelector(".delete:not([hidden])") ?? $("text")).focus();
 }
 
 async function relate(kind) {

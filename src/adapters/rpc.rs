@@ -61,11 +61,6 @@ enum Replica {
     Remote { public: Authority, internal: Authority, healthy: AtomicBool },
 }
 
-/// An address is not of the form `host:port`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an address of the form host:port")]
-pub struct NotAnAddress(pub String);
-
 impl Peers {
     /// A list without anybody.
     #[must_use]
@@ -87,24 +82,9 @@ impl Peers {
         self.add(role, Replica::Local { public, internal })
     }
 
-    /// Adds a replica elsewhere, by the addresses (`host:port`) of its two listeners. It counts as
-    /// healthy until a call or a health check shows otherwise.
-    ///
-    /// # Errors
-    /// [`NotAnAddress`] if one is malformed; nothing is added then.
-    pub fn add_remote(
-        &self,
-        role: Role,
-        public: &str,
-        internal: &str,
-    ) -> Result<usize, NotAnAddress> {
-        let healthy = AtomicBool::new(true);
-        let (public, internal) = (address(public)?, address(internal)?);
-        Ok(self.add(role, Replica::Remote { public, internal, healthy }))
-    }
-
     /// Makes the replica at these addresses the only one of `role`: it came back elsewhere, and its
-    /// old port may be somebody else's by now.
+    /// old port may be somebody else's by now. It counts as healthy until a call or a health check
+    /// shows otherwise.
     pub fn set_remote(&self, role: Role, public: SocketAddr, internal: SocketAddr) {
         let authority = |address: SocketAddr| {
             Authority::try_from(address.to_string()).expect("an address with a port is one")
@@ -183,12 +163,6 @@ impl Peers {
     }
 }
 
-fn address(text: &str) -> Result<Authority, NotAnAddress> {
-    let parsed = text.parse::<Authority>().ok();
-    let complete = parsed.filter(|a| a.port_u16().is_some() && !a.as_str().contains('@'));
-    complete.ok_or_else(|| NotAnAddress(text.to_owned()))
-}
-
 fn absolute(to: &Authority, path: Option<PathAndQuery>) -> Uri {
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(Scheme::HTTP);
@@ -256,17 +230,17 @@ mod tests {
     use super::*;
     use crate::rt::tokio_rt::TokioRuntime;
 
-    async fn serve(router: Router) -> String {
+    async fn serve(router: Router) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
         address
     }
 
     /// An address where nobody listens.
-    async fn nowhere() -> String {
+    async fn nowhere() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap().to_string()
+        listener.local_addr().unwrap()
     }
 
     fn peers() -> Arc<Peers> {
@@ -296,11 +270,11 @@ mod tests {
         peers.add_local(Role::Tweet, echo("near public"), echo("near internal"));
         let (public, internal) =
             (serve(echo("far public")).await, serve(echo("far internal")).await);
-        assert_eq!(peers.add_remote(Role::Tweet, &public, &internal), Ok(1));
-        assert_eq!((peers.replicas(Role::Tweet), peers.replicas(Role::User)), (2, 0));
-        for (replica, place) in ["near", "far"].into_iter().enumerate() {
+        peers.set_remote(Role::User, public, internal);
+        assert_eq!([Role::Tweet, Role::User, Role::Timeline].map(|r| peers.replicas(r)), [1, 1, 0]);
+        for (role, place) in [(Role::Tweet, "near"), (Role::User, "far")] {
             for (door, name) in [(Door::Public, "public"), (Door::Internal, "internal")] {
-                let answer = peers.call(Role::Tweet, replica, door, request("/echo?a=1")).await;
+                let answer = peers.call(role, 0, door, request("/echo?a=1")).await;
                 assert_eq!(text(answer).await, format!("{place} {name} a=1 hello"));
             }
         }
@@ -313,7 +287,7 @@ mod tests {
         assert!(matches!(none, Outcome::Failed(_)), "{none:?}");
         assert!(!peers.healthy(Role::User, 0));
         let address = nowhere().await;
-        peers.add_remote(Role::User, &address, &address).unwrap();
+        peers.set_remote(Role::User, address, address);
         assert!(peers.healthy(Role::User, 0));
         let refused = peers.call(Role::User, 0, Door::Public, request("/")).await;
         assert!(matches!(refused, Outcome::Failed(_)), "{refused:?}");
@@ -323,14 +297,14 @@ mod tests {
     #[tokio::test]
     async fn what_was_sent_and_not_answered_is_unknown() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             let (mut socket, _) = listener.accept().await.unwrap();
             let mut some = [0; 16];
             tokio::io::AsyncReadExt::read_exact(&mut socket, &mut some).await.unwrap();
         });
         let peers = peers();
-        peers.add_remote(Role::User, &address, &address).unwrap();
+        peers.set_remote(Role::User, address, address);
         let answer = peers.call(Role::User, 0, Door::Public, request("/")).await;
         assert!(matches!(answer, Outcome::Unknown(_)), "{answer:?}");
     }
@@ -348,7 +322,7 @@ mod tests {
         };
         let address = serve(Router::new().route(READYZ, get(answer))).await;
         let peers = peers();
-        peers.add_remote(Role::Timeline, &nowhere().await, &address).unwrap();
+        peers.set_remote(Role::Timeline, nowhere().await, address);
         for now in [false, true, false] {
             ready.store(now, Ordering::SeqCst);
             peers.check_health().await;
@@ -373,21 +347,11 @@ mod tests {
         };
         let address = serve(Router::new().route("/stream", get(pieces))).await;
         let peers = peers();
-        peers.add_remote(Role::Timeline, &address, &address).unwrap();
+        peers.set_remote(Role::Timeline, address, address);
         let request = Request::get("/stream").body(Body::empty()).unwrap();
         let answer = peers.call(Role::Timeline, 0, Door::Public, request).await.done().unwrap();
         let mut body = answer.into_body().into_data_stream();
         let first = tokio::time::timeout(Duration::from_secs(5), body.next()).await.unwrap();
         assert_eq!(first.unwrap().unwrap(), Bytes::from_static(b"one"));
-    }
-
-    #[test]
-    fn addresses_are_host_and_port() {
-        for good in ["127.0.0.1:80", "[::1]:80", "tweet.local:8080"] {
-            assert!(address(good).is_ok(), "{good}");
-        }
-        for bad in ["", "127.0.0.1", "http://a:80", "a:80/x", "a:99999", "u@a:80"] {
-            assert_eq!(address(bad), Err(NotAnAddress(bad.to_owned())));
-        }
     }
 }

@@ -19,6 +19,9 @@ pub struct Http {
     pub concurrency_max: u64,
     /// Open streams per replica; above it 503. Default 10,000.
     pub streams_max: u64,
+    /// Open streams of one user per replica; above it 429. A stream holds a connection and reads for
+    /// ever; this is a few tabs on a few devices. Default 8.
+    pub user_streams_max: u64,
     /// Calls a user may make in a minute. Default 600.
     pub user_calls_per_minute: u64,
     /// Calls an address may make in a minute, signed in or not. Default 3,000.
@@ -34,6 +37,7 @@ impl Default for Http {
             request_timeout_ms: 10_000,
             concurrency_max: 1_024,
             streams_max: 10_000,
+            user_streams_max: 8,
             user_calls_per_minute: 600,
             address_calls_per_minute: 3_000,
             address_logins_per_minute: 30,
@@ -59,6 +63,7 @@ impl Http {
         within("http.request_timeout_ms", self.request_timeout_ms, 10, 120_000)?;
         within("http.concurrency_max", self.concurrency_max, 1, 100_000)?;
         within("http.streams_max", self.streams_max, 1, 1_000_000)?;
+        within("http.user_streams_max", self.user_streams_max, 1, 10_000)?;
         let calls = 1..=1_000_000_000;
         for (key, value) in [
             ("http.user_calls_per_minute", self.user_calls_per_minute),

@@ -32,6 +32,14 @@ pub struct Up {
     pub timeline_replicas: u64,
     /// Open connections per listener; further ones wait to be accepted. Default 10,000.
     pub connections_max: u64,
+    /// Open connections of one address (of IPv6: of a /64) per public listener; further ones are hung
+    /// up on. Far above what a household behind one address opens. A gateway on another machine is
+    /// one address too: raise this for the roles that it calls. Default 128.
+    pub address_connections_max: u64,
+    /// The same for this machine, from which proxies, load drivers and the gateways of
+    /// `chirp serve` call: below `connections_max`, so that they cannot take every place.
+    /// Default 4,096.
+    pub local_connections_max: u64,
     /// A start that is not ready after this many milliseconds has failed. Default 30,000.
     pub ready_timeout_ms: u64,
     /// A stop lets requests in work finish for this many milliseconds. Default 5,000.
@@ -49,6 +57,8 @@ impl Default for Up {
             tweet_replicas: 2,
             timeline_replicas: 2,
             connections_max: 10_000,
+            address_connections_max: 128,
+            local_connections_max: 4_096,
             ready_timeout_ms: 30_000,
             drain_ms: 5_000,
         }
@@ -87,6 +97,8 @@ impl Up {
         within("up.tweet_replicas", self.tweet_replicas, 1, 16)?;
         within("up.timeline_replicas", self.timeline_replicas, 1, 16)?;
         within("up.connections_max", self.connections_max, 1, 1_000_000)?;
+        within("up.address_connections_max", self.address_connections_max, 1, 1_000_000)?;
+        within("up.local_connections_max", self.local_connections_max, 1, 1_000_000)?;
         within("up.ready_timeout_ms", self.ready_timeout_ms, 100, 600_000)?;
         within("up.drain_ms", self.drain_ms, 0, 600_000)?;
         if self.data_dir.as_os_str().is_empty() {

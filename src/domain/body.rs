@@ -1,7 +1,5 @@
 //! What is shown of a tweet.
 
-use std::sync::Arc;
-
 use super::{DisplayName, Handle, TweetId, TweetText, UserId};
 
 /// A live tweet as its author wrote it, with the author's names at that time.
@@ -20,6 +18,3 @@ pub struct Body {
     /// When it was accepted, in milliseconds since the Unix epoch.
     pub created_at_ms: u64,
 }
-
-/// A body that many readers share.
-pub type SharedBody = Arc<Body>;

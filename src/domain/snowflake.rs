@@ -34,12 +34,6 @@ impl Snowflake {
     }
 }
 
-/// When an id was made, in milliseconds since the Unix epoch.
-#[must_use]
-pub const fn wall_ms_of(id: u64) -> u64 {
-    (id >> (NODE_BITS + SEQUENCE_BITS)) + EPOCH_MS
-}
-
 /// The smallest id that can be made at `wall_ms`.
 #[must_use]
 pub const fn first_at(wall_ms: u64) -> u64 {
@@ -66,7 +60,6 @@ mod tests {
     fn an_id_tells_when_it_was_made() {
         let wall = EPOCH_MS + 12_345_678;
         let id = Snowflake::new(1023).next(wall);
-        assert_eq!(wall_ms_of(id), wall);
         assert!(first_at(wall) <= id && id < first_at(wall + 1));
         assert!(i64::try_from(id).is_ok());
     }

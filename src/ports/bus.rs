@@ -77,7 +77,7 @@ pub struct Receipt(pub String);
 
 /// A received message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
+pub struct Received {
     /// Acknowledge or extend with this.
     pub receipt: Receipt,
     /// The message.
@@ -113,7 +113,7 @@ pub trait Bus: Send + Sync {
         max: usize,
         wait: Duration,
         visibility: Duration,
-    ) -> Read<Vec<Delivery>>;
+    ) -> Read<Vec<Received>>;
 
     /// Removes messages; one outcome each. A stale receipt may be answered with done.
     async fn acknowledge(&self, queue: Queue, receipts: &[Receipt]) -> Vec<Outcome<()>>;

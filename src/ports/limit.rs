@@ -41,6 +41,9 @@ pub trait RateLimiter: Send + Sync {
 pub enum Hint {
     /// The home timeline of `UserId` has something new, or lost something.
     Home(UserId),
+    /// A tweet was deleted: whoever shows it takes it down. Followers are too many to be told one by
+    /// one, so every subscriber is told.
+    Deleted(TweetId),
     /// A chain of the fan-out of a tweet by `author` is done.
     Projected {
         /// Who wrote it, and so who waits.
@@ -55,17 +58,18 @@ pub enum Hint {
 }
 
 impl Hint {
-    /// Whose subscribers are told.
+    /// Whose subscribers are told; `None`: everybody's.
     #[must_use]
-    pub const fn user(&self) -> UserId {
+    pub const fn user(&self) -> Option<UserId> {
         match self {
-            Self::Home(user) => *user,
-            Self::Projected { author, .. } => *author,
+            Self::Home(user) => Some(*user),
+            Self::Deleted(_) => None,
+            Self::Projected { author, .. } => Some(*author),
         }
     }
 }
 
-/// The hints for one user, from the moment of subscription on.
+/// The hints for one user and those for everybody, from the moment of subscription on.
 #[async_trait]
 pub trait HintStream: Send {
     /// The next hint; `None` when the source has gone. Old hints may be dropped.
@@ -75,10 +79,10 @@ pub trait HintStream: Send {
 /// Distributes hints.
 #[async_trait]
 pub trait Hints: Send + Sync {
-    /// Tells whoever subscribes to these users. Never waits for them.
+    /// Tells whoever subscribes to [`Hint::user`]. Never waits for them.
     async fn notify(&self, hints: &[Hint]);
 
-    /// The hints for `user` from now on.
+    /// The hints for `user` and for everybody, from now on.
     async fn subscribe(&self, user: UserId) -> Box<dyn HintStream>;
 
     /// Whether anybody subscribes at all, as far as this process knows: saves the making of hints.

@@ -19,7 +19,7 @@ pub mod timeline_store;
 pub mod tweets;
 pub mod users;
 
-pub use bus::{Bus, Delivery, Queue, QueueStats, Receipt, Target, Topic};
+pub use bus::{Bus, Queue, QueueStats, Receipt, Received, Target, Topic};
 pub use cache::{
     BodyCache, BodyRead, CachedBody, HomeRead, HomeSlice, ListKey, Push, PushReport, RelationCache,
     TimelineCache,

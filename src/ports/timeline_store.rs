@@ -74,8 +74,14 @@ pub trait TimelineStore: Send + Sync {
     /// versions the highest counts, whatever the order of writes.
     async fn put_pairs(&self, changes: &[PairChange]) -> Outcome<()>;
 
-    /// Everybody with whom `user` has or had an edge.
-    async fn relations(&self, user: UserId) -> Read<Vec<Relation>>;
+    /// Others with whom `user` has or had an edge, in the order of their ids, after `after`, at most
+    /// `limit` (up to [`IDS_MAX`]); fewer only at the end. Everybody who follows a celebrity is one.
+    async fn relations(
+        &self,
+        user: UserId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Read<Vec<Relation>>;
 
     /// Followers of `author` in the buckets `first..end`, after `after`, about `limit` of them (a
     /// page may be short before the end). In the order of buckets, then of ids.

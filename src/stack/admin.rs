@@ -1,5 +1,6 @@
-//! The admin listener: health, metrics, queues, configuration, repair. Loopback only; what changes
-//! something needs the service token. No gateway routes here.
+//! The admin listener: health, metrics, queues, configuration, repair. Loopback only, by address and
+//! by the name it is called by; what changes something needs the service token. No gateway routes
+//! here.
 //!
 //! | route | answer |
 //! |---|---|
@@ -12,12 +13,13 @@
 //! | `POST /replay?since_ms=` | publishes again what was committed since then |
 //! | `POST /redrive` | puts parked messages back into their lanes |
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{Query, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::{Query, Request, State},
+    http::{HeaderMap, StatusCode, header, uri::Authority},
+    middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -28,7 +30,7 @@ use crate::{
     config::{self, Config},
     ports::{Bus, Outbox, Outcome, Queue, Rpc, StoreError},
     rt::{Rt, Shutdown},
-    services::kit::Secret,
+    services::kit::{Secret, call::SERVICE_TOKEN},
     telemetry::Metrics,
     wire::{
         problem::{PROBLEM_JSON, Problem},
@@ -36,8 +38,6 @@ use crate::{
     },
 };
 
-/// Header that carries the service token.
-pub const TOKEN_HEADER: &str = "x-chirp-service-token";
 /// Roles that are called by others.
 pub const PEERS: [Role; 3] = [Role::User, Role::Tweet, Role::Timeline];
 /// Parked messages that one `POST /redrive` moves per lane.
@@ -125,6 +125,7 @@ impl Admin {
             .route("/config", get(show_config))
             .route("/replay", post(replay))
             .route("/redrive", post(redrive))
+            .layer(from_fn(only_by_local_names))
             .with_state(self)
     }
 
@@ -163,13 +164,33 @@ impl Admin {
     }
 
     fn allow(&self, headers: &HeaderMap) -> Result<(), Box<Response>> {
-        let shown = headers.get(TOKEN_HEADER).map_or(&b""[..], |value| value.as_bytes());
-        let same =
-            aws_lc_rs::constant_time::verify_slices_are_equal(shown, self.token.0.as_bytes());
+        if headers.get(SERVICE_TOKEN).is_some_and(|shown| self.token.is(shown.as_bytes())) {
+            return Ok(());
+        }
         let detail =
-            format!("send the content of the data folder's service.token as {TOKEN_HEADER}");
-        same.map_err(|_| Box::new(problem(StatusCode::FORBIDDEN, "service-token", &detail)))
+            format!("send the content of the data folder's service.token as {SERVICE_TOKEN}");
+        Err(Box::new(problem(StatusCode::FORBIDDEN, "service-token", &detail)))
     }
+}
+
+/// Refuses who calls this machine by another name. A stranger's page may point its own name at
+/// 127.0.0.1 (DNS rebinding), and would read here through the browser of whoever opened it.
+async fn only_by_local_names(request: Request, next: Next) -> Response {
+    let header = || request.headers().get(header::HOST)?.to_str().ok();
+    let named = request.uri().authority().map(Authority::as_str).or_else(header);
+    if named.is_some_and(is_local) {
+        return next.run(request).await;
+    }
+    let detail = "call the admin listener as 127.0.0.1, [::1] or localhost";
+    problem(StatusCode::MISDIRECTED_REQUEST, "foreign-host", detail)
+}
+
+/// Whether `host[:port]` names this machine, whatever anybody's name server says.
+fn is_local(authority: &str) -> bool {
+    let Ok(authority) = authority.parse::<Authority>() else { return false };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
@@ -266,4 +287,28 @@ fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
     let detail = Some(detail.to_owned());
     let body = Problem { detail, ..Problem::new(status.as_u16(), code, title) };
     (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_no_name_server_decides_are_local() {
+        for name in ["127.0.0.1:8081", "127.0.0.1", "127.1.2.3", "[::1]:80", "LocalHost:1"] {
+            assert!(is_local(name), "{name}");
+        }
+        for name in [
+            "",
+            "evil.example:8081",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "0.0.0.0",
+            "192.168.0.1",
+            "[fe80::1]",
+            "a@b:c",
+        ] {
+            assert!(!is_local(name), "{name}");
+        }
+    }
 }

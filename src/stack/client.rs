@@ -8,8 +8,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 
-use super::admin::TOKEN_HEADER;
-use crate::services::kit::Secret;
+use crate::services::kit::{Secret, call::SERVICE_TOKEN};
 
 /// The most that a call waits for.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -69,9 +68,10 @@ async fn call(
     path: &str,
     token: Option<&Secret>,
 ) -> Result<Answer, ClientError> {
-    let mut request = Request::builder().method(method).uri(path).header("host", "chirp");
+    let host = address.to_string();
+    let mut request = Request::builder().method(method).uri(path).header("host", host);
     if let Some(token) = token {
-        request = request.header(TOKEN_HEADER, &*token.0);
+        request = request.header(SERVICE_TOKEN, &*token.0);
     }
     let request = request.body(Empty::<Bytes>::new()).map_err(broken)?;
     let work = async {

@@ -5,7 +5,8 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,17 +19,27 @@ use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Notify, Semaphore},
 };
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::StackError;
-use crate::rt::Shutdown;
+use crate::{
+    config::Up,
+    rt::Shutdown,
+    services::kit::{
+        limits::counted_as,
+        places::{Place, Places},
+    },
+};
 
 /// A client that has not sent the head of its next request by then is hung up on. Clients that
 /// keep connections open must close idle ones earlier than this.
 pub const HEADER_READ_MAX: Duration = Duration::from_secs(30);
+/// A new connection on which no whole head of a request has come by then is hung up on: longer than
+/// a slow network needs, and than browsers keep a spare connection for nothing.
+const FIRST_HEAD_MAX: Duration = Duration::from_secs(10);
 /// Largest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Pause after a failed accept, which is nearly always a lack of file descriptors.
@@ -43,6 +54,41 @@ pub struct Bound {
     listener: TcpListener,
     /// Where it listens; with the port that the system chose if any was asked for.
     pub address: SocketAddr,
+}
+
+/// What a listener holds at once, and how long it waits for a new connection to say something.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Open connections; further ones wait to be accepted.
+    pub connections_max: usize,
+    /// Open connections of one address, or of one /64; further ones are hung up on.
+    pub address_connections_max: usize,
+    /// The same for this machine.
+    pub local_connections_max: usize,
+    /// The first request's head must be there by then.
+    pub first_head_max: Duration,
+}
+
+impl Bounds {
+    /// The bounds that are configured.
+    #[must_use]
+    pub fn of(up: &Up) -> Self {
+        let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+        Self {
+            connections_max: size(up.connections_max),
+            address_connections_max: size(up.address_connections_max),
+            local_connections_max: size(up.local_connections_max),
+            first_head_max: FIRST_HEAD_MAX,
+        }
+    }
+
+    fn of_address(&self, address: IpAddr) -> usize {
+        if address.to_canonical().is_loopback() {
+            self.local_connections_max
+        } else {
+            self.address_connections_max
+        }
+    }
 }
 
 /// Binds `address`.
@@ -73,9 +119,9 @@ pub struct Server {
 }
 
 impl Bound {
-    /// Serves `router` on at most `connections_max` connections at once.
+    /// Serves `router` within `bounds`.
     #[must_use]
-    pub fn serve(self, router: Router, connections_max: usize) -> Server {
+    pub fn serve(self, router: Router, bounds: Bounds) -> Server {
         let server = Server {
             address: self.address,
             connections: TaskTracker::new(),
@@ -85,7 +131,9 @@ impl Bound {
         };
         let accept = Accept {
             router,
-            permits: Arc::new(Semaphore::new(connections_max)),
+            bounds,
+            permits: Arc::new(Semaphore::new(bounds.connections_max)),
+            addresses: Places::default(),
             connections: server.connections.clone(),
             in_work: Arc::clone(&server.in_work),
             stop: server.stop.clone(),
@@ -116,7 +164,9 @@ impl Server {
 
 struct Accept {
     router: Router,
+    bounds: Bounds,
     permits: Arc<Semaphore>,
+    addresses: Places<IpAddr>,
     connections: TaskTracker,
     in_work: Arc<AtomicUsize>,
     stop: Shutdown,
@@ -126,6 +176,10 @@ struct Accept {
 impl Accept {
     async fn run(self, listener: TcpListener) {
         while let Some((stream, peer)) = self.next(&listener).await {
+            let Some(place) = self.admit(peer.ip()) else {
+                tracing::debug!(address = %peer.ip(), "too many connections of one address");
+                continue;
+            };
             let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
             // Answers are small and written whole: waiting to fill a packet only costs time.
             drop(stream.set_nodelay(true));
@@ -133,9 +187,13 @@ impl Accept {
             let kill = self.kill.clone();
             self.connections.spawn(async move {
                 kill.run_until_cancelled(connection).await;
-                drop(permit);
+                drop((permit, place));
             });
         }
+    }
+
+    fn admit(&self, address: IpAddr) -> Option<Place<IpAddr>> {
+        self.addresses.take(counted_as(address), self.bounds.of_address(address))
     }
 
     /// The next connection, once there is room for it; `None` when the listener stops.
@@ -160,9 +218,13 @@ impl Accept {
         let router = self.router.clone();
         let in_work = Arc::clone(&self.in_work);
         let stop = self.stop.clone();
+        let first_head_max = self.bounds.first_head_max;
+        let begun = Arc::new(Notify::new());
+        let heard = Arc::clone(&begun);
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
+            heard.notify_one();
             let work = InWork::begin(&in_work);
             let answer = router.clone().oneshot(request);
             async move {
@@ -177,11 +239,17 @@ impl Accept {
                 .header_read_timeout(HEADER_READ_MAX)
                 .max_buf_size(HEAD_BYTES_MAX)
                 .serve_connection(TokioIo::new(stream), service);
-            let mut connection = std::pin::pin!(connection);
+            let mut connection = pin!(connection);
+            let silent = async {
+                if tokio::time::timeout(first_head_max, begun.notified()).await.is_ok() {
+                    std::future::pending::<()>().await;
+                }
+            };
             tokio::select! {
                 biased;
                 // A client that hangs up or talks nonsense ends its own connection only.
                 _ = connection.as_mut() => return,
+                () = silent => return,
                 () = stop.cancelled() => {}
             }
             connection.as_mut().graceful_shutdown();
@@ -207,82 +275,4 @@ impl Drop for InWork {
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-
-    async fn call(address: SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
-
-    fn router() -> Router {
-        let slow = || async {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            "slow"
-        };
-        let endless = || async {
-            let first = futures_util::stream::once(async { Ok::<_, io::Error>("first") });
-            let stream = futures_util::StreamExt::chain(first, futures_util::stream::pending());
-            Body::from_stream(stream)
-        };
-        let who = |ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() };
-        Router::new()
-            .route("/slow", get(slow))
-            .route("/endless", get(endless))
-            .route("/who", get(who))
-    }
-
-    async fn server(connections_max: usize) -> Server {
-        bind("127.0.0.1:0".parse().unwrap()).await.unwrap().serve(router(), connections_max)
-    }
-
-    #[tokio::test]
-    async fn a_client_that_comes_before_the_roles_are_built_is_served_when_they_are() {
-        let bound = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let address = bound.address;
-        let early = tokio::spawn(async move { call(address, "/who").await });
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let _server = bound.serve(router(), 10);
-        assert!(early.await.unwrap().ends_with("127.0.0.1"));
-        assert!(matches!(bind(address).await, Err(StackError::PortInUse(_))));
-    }
-
-    #[tokio::test]
-    async fn a_drain_lets_a_request_finish_and_cuts_an_endless_stream() {
-        let server = server(10).await;
-        let address = server.address;
-        let slow = tokio::spawn(async move { call(address, "/slow").await });
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-        tokio::time::sleep(Duration::from_millis(30)).await;
-        let started = tokio::time::Instant::now();
-        server.drain(Duration::from_secs(5)).await;
-        assert!(started.elapsed() < Duration::from_secs(2));
-        assert!(slow.await.unwrap().ends_with("slow"));
-        let mut rest = String::new();
-        // The stream ends, cleanly or not.
-        drop(stream.read_to_string(&mut rest).await);
-        assert!(rest.contains("first"), "{rest}");
-        assert!(TcpStream::connect(address).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_connection_too_many_waits_until_another_ends() {
-        let server = server(1).await;
-        let address = server.address;
-        let first = TcpStream::connect(address).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let mut second = tokio::spawn(async move { call(address, "/who").await });
-        assert!(tokio::time::timeout(Duration::from_millis(60), &mut second).await.is_err());
-        drop(first);
-        assert!(second.await.unwrap().ends_with("127.0.0.1"));
-        server.drain(Duration::ZERO).await;
-    }
-}
+mod tests;

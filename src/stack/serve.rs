@@ -22,7 +22,7 @@ use super::{
     backends::Opened,
     client,
     data_dir::{Lock, RunFile},
-    listen::{Bound, bind},
+    listen::{Bound, Bounds, bind},
     node::Node,
     roles::Shared,
 };
@@ -105,7 +105,7 @@ impl Process {
                 *ready = found.clone();
             }
         }
-        let connections = usize::try_from(config.up.connections_max).unwrap_or(usize::MAX);
+        let bounds = Bounds::of(&config.up);
         let mut runs = Vec::new();
         for ((role, (public, admin)), service) in listeners.into_iter().zip(&services) {
             let run = run_file(&rt, role, &public, &admin);
@@ -121,8 +121,8 @@ impl Process {
                 token: shared.token.clone(),
             };
             let admin_router = state.router().fallback_service(service.internal.clone());
-            node.servers.push(public.serve(service.public.clone(), connections));
-            node.servers.push(admin.serve(admin_router, connections));
+            node.servers.push(public.serve(service.public.clone(), bounds));
+            node.servers.push(admin.serve(admin_router, bounds));
             dir.write_run(Some(role), &run)?;
             runs.push((role, run));
         }

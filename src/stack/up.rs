@@ -15,7 +15,7 @@ use super::{
     admin::Admin,
     backends::Opened,
     data_dir::{Lock, RunFile},
-    listen::{Bound, bind},
+    listen::{Bound, Bounds, bind},
     node::Node,
     roles::Shared,
 };
@@ -168,9 +168,9 @@ impl Prepared {
             config: Arc::clone(&config),
             token: shared.token.clone(),
         };
-        let connections = usize::try_from(config.up.connections_max).unwrap_or(usize::MAX);
-        node.servers.push(public.serve(page, connections));
-        node.servers.push(admin.serve(admin_state.router().merge(internal), connections));
+        let bounds = Bounds::of(&config.up);
+        node.servers.push(public.serve(page, bounds));
+        node.servers.push(admin.serve(admin_state.router().merge(internal), bounds));
         if let Err(error) = node.until_ready(config.up.ready_timeout()).await {
             node.stop(Duration::ZERO).await;
             opened.close(&rt).await;

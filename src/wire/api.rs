@@ -142,19 +142,6 @@ impl From<&Body> for Tweet {
     }
 }
 
-impl From<Tweet> for Body {
-    fn from(tweet: Tweet) -> Self {
-        Self {
-            id: tweet.id,
-            author: tweet.author.id,
-            handle: tweet.author.handle,
-            name: tweet.author.name,
-            text: tweet.text,
-            created_at_ms: tweet.created_at_ms,
-        }
-    }
-}
-
 /// `POST /tweets` (201).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PostedTweet {

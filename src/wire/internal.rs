@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{api::Tweet, events::Event};
-use crate::domain::SessionId;
+use super::events::Event;
+use crate::domain::{Body, DisplayName, Handle, SessionId, TweetId, TweetText, UserId};
 
 /// `POST` at the timeline role: apply these events now, before the caller is answered. 204 once every
 /// read honours them: what they hide is hidden from everybody, what they show is shown to its author.
@@ -17,16 +17,6 @@ pub const AUTHOR_TWEETS: &str = "/internal/authors/{author}/tweets";
 pub const USER_BY_HANDLE: &str = "/internal/users/{handle}";
 /// `GET` at the user role: sessions revoked since `since` (milliseconds since the Unix epoch).
 pub const REVOCATIONS: &str = "/internal/revocations";
-/// `POST` at the user and tweet roles: send the outbox again since `since_ms` (milliseconds since the
-/// Unix epoch).
-pub const REPLAY: &str = "/internal/replay";
-
-/// Answer of [`REPLAY`].
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Replayed {
-    /// Outbox rows that will be sent again.
-    pub rows: u64,
-}
 
 /// Body of [`APPLY`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,9 +29,40 @@ pub struct Apply {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AuthorTweets {
     /// The tweets.
-    pub tweets: Vec<Tweet>,
+    pub tweets: Vec<AuthorTweet>,
     /// There is nothing more in this direction.
     pub exhausted: bool,
+}
+
+/// A tweet of [`AuthorTweets`]. Not the public API's, so that what one grows does not reach the other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuthorTweet {
+    /// The tweet.
+    pub id: TweetId,
+    /// Who wrote it.
+    pub author: UserId,
+    /// The author's handle.
+    pub handle: Handle,
+    /// The author's display name when the tweet was written.
+    pub name: DisplayName,
+    /// The text.
+    pub text: TweetText,
+    /// When it was accepted, in milliseconds since the Unix epoch.
+    pub created_at_ms: u64,
+}
+
+impl From<Body> for AuthorTweet {
+    fn from(body: Body) -> Self {
+        let Body { id, author, handle, name, text, created_at_ms } = body;
+        Self { id, author, handle, name, text, created_at_ms }
+    }
+}
+
+impl From<AuthorTweet> for Body {
+    fn from(tweet: AuthorTweet) -> Self {
+        let AuthorTweet { id, author, handle, name, text, created_at_ms } = tweet;
+        Self { id, author, handle, name, text, created_at_ms }
+    }
 }
 
 /// Answer of [`REVOCATIONS`].

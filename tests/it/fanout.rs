@@ -84,6 +84,11 @@ async fn many_followers(app: TestApp) {
     }
     warm[0].unfollows("star").await;
     assert_eq!(warm[0].reads().await, [""; 0]);
+    // Whom the star follows stands behind her followers, past a page of them.
+    let late = app.signs_up("late").await;
+    star.follows("late").await;
+    let his = late.tweets("by late").await.id;
+    star.eventually_sees(his).await;
     // `Prefer: wait` waits for every chunk, where hints can be heard.
     if app.shape == Shape::OneProcess {
         let body = Some(json!({ "text": "waited for" }));

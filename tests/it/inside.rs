@@ -19,8 +19,6 @@ in_both_shapes! {
             ("GET", "/internal/authors/1/tweets", None, Role::Tweet, 200),
             ("GET", "/internal/users/ada", None, Role::User, 200),
             ("GET", "/internal/revocations?since=0", None, Role::User, 200),
-            ("POST", "/internal/replay?since_ms=9000000000000", None, Role::User, 200),
-            ("POST", "/internal/replay?since_ms=9000000000000", None, Role::Tweet, 200),
         ];
         for (method, path, body, role, status) in calls {
             // No public listener knows them, not even with the token.
@@ -66,6 +64,28 @@ in_both_shapes! {
         for path in ["/healthz", "/readyz", "/metrics", "/queues", "/config", "/replay"] {
             let public = app.client.get(app.address, path).await.unwrap();
             assert_eq!(public.status, 404, "{path} is not public");
+        }
+    }
+
+    async fn a_strangers_name_for_this_machine_is_refused_at_the_admin_listener(app: TestApp) {
+        let token = std::fs::read_to_string(app.data_dir().join("service.token")).unwrap();
+        for admin in app.admins() {
+            let port = admin.port();
+            for path in ["/healthz", "/readyz", "/peers", "/metrics", "/queues", "/config"] {
+                // As after a name server was made to say that it is 127.0.0.1.
+                for name in [format!("evil.example:{port}"), "localhost.evil.example".to_owned()] {
+                    let host = [("host", name.as_str())];
+                    let answer = app.client.call(admin, "GET", path, &host, None).await.unwrap();
+                    assert_eq!(answer.expect(421).problem(), "foreign-host", "{path}");
+                }
+                for name in [format!("localhost:{port}"), format!("127.0.0.1:{port}")] {
+                    let host = [("host", name.as_str())];
+                    app.client.call(admin, "GET", path, &host, None).await.unwrap().expect(200);
+                }
+            }
+            let both = [("host", "evil.example"), ("x-chirp-service-token", token.as_str())];
+            let redrive = app.client.call(admin, "POST", "/redrive", &both, None).await.unwrap();
+            assert_eq!(redrive.expect(421).problem(), "foreign-host");
         }
     }
 }

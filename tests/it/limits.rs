@@ -1,6 +1,6 @@
 //! What is too much: calls, bodies, time.
 
-use crate::support::{Answer, Shape, TestApp, in_both_shapes};
+use crate::support::{Answer, Shape, TestApp, eventually, in_both_shapes};
 use serde_json::json;
 
 /// A 429 says how much was allowed, and when to come back.
@@ -88,6 +88,40 @@ mod by_log_ins {
                 too_many(&answer.unwrap(), 3);
             }
             ada.call("GET", "/me", None).await.expect(200);
+        }
+    }
+}
+
+mod by_streams {
+    use super::*;
+
+    in_both_shapes! {
+        with [("CHIRP_HTTP_USER_STREAMS_MAX", "2"), ("CHIRP_UP_TIMELINE_REPLICAS", "1")]
+
+        async fn a_user_has_a_few_streams_and_gets_back_those_that_end(app: TestApp) {
+            let ada = app.signs_up("ada").await;
+            let bob = app.signs_up("bob").await;
+            let first = ada.streams().await;
+            let _second = ada.streams().await;
+            let bearer = format!("Bearer {}", ada.session.access_token);
+            let head = [("authorization", bearer.as_str())];
+            // Only the head: the body of one that is opened never ends.
+            let third = async || {
+                let path = "/timeline/stream";
+                app.client.open(app.address, "GET", path, &head, None).await.unwrap()
+            };
+            let refused = third().await;
+            assert_eq!(refused.status(), 429);
+            assert_eq!(refused.headers()["content-type"], "application/problem+json");
+            assert!(refused.headers().contains_key("retry-after"));
+            // It is the streams that are too many: what else one does goes on, and so do others.
+            ada.call("GET", "/timeline", None).await.expect(200);
+            let _his = bob.streams().await;
+            drop(first);
+            eventually("the place is free", || async {
+                (third().await.status() == 200).then_some(())
+            })
+            .await;
         }
     }
 }

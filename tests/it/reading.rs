@@ -12,7 +12,7 @@ use chirp::domain::TweetId;
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 
-use crate::support::{Actor, TestApp, eventually, in_both_shapes};
+use crate::support::{Actor, Stream, TestApp, eventually, in_both_shapes, nothing_waits};
 
 /// Posts `count` tweets, many at once; gives their ids, newest first.
 async fn posts(author: &Actor, count: usize) -> Vec<TweetId> {
@@ -259,6 +259,62 @@ in_both_shapes! {
         let tweet = ada.tweets("while nobody listened").await;
         bob.eventually_sees(tweet.id).await;
         bob.streams().await.next_with("tweet", tweet.id).await;
+    }
+}
+
+/// The streams poll too seldom for a test: what they are told, a hint told them.
+mod without_polling {
+    use super::*;
+
+    in_both_shapes! {
+        with [("CHIRP_TIMELINE_STREAM_POLL_MS", "60000")]
+
+        async fn a_stream_is_told_at_once_of_a_delete(app: TestApp) {
+            let (bob, authors) = a_follower_of(&app, ["ada"]).await;
+            let ada = &authors[0];
+            let (first, second) = (ada.tweets("first").await.id, ada.tweets("second").await.id);
+            bob.eventually_sees(second).await;
+            let mut live = quiet_stream(&app, &bob, &[first, second]).await;
+            ada.deletes(first).await;
+            live.next_with("removed", first).await;
+        }
+
+        async fn a_stream_is_told_at_once_of_an_unfollow_and_a_block(app: TestApp) {
+            let (bob, authors) = a_follower_of(&app, ["ada", "eve"]).await;
+            let (hers, others) =
+                (authors[0].tweets("by ada").await.id, authors[1].tweets("by eve").await.id);
+            bob.eventually_sees(hers).await;
+            bob.eventually_sees(others).await;
+            let mut live = quiet_stream(&app, &bob, &[hers, others]).await;
+            bob.unfollows("ada").await;
+            live.next_with("removed", hers).await;
+            nothing_waits(&app).await;
+            authors[1].blocks("bob").await;
+            live.next_with("removed", others).await;
+        }
+    }
+
+    async fn a_follower_of<const N: usize>(
+        app: &TestApp,
+        handles: [&str; N],
+    ) -> (Actor, Vec<Actor>) {
+        let bob = app.signs_up("bob").await;
+        let mut authors = Vec::new();
+        for handle in handles {
+            authors.push(app.signs_up(handle).await);
+            bob.follows(handle).await;
+        }
+        (bob, authors)
+    }
+
+    /// A stream that has told `ids`, when no hint of what came before is on its way any more.
+    async fn quiet_stream(app: &TestApp, who: &Actor, ids: &[TweetId]) -> Stream {
+        nothing_waits(app).await;
+        let mut live = who.streams().await;
+        for &id in ids {
+            live.next_with("tweet", id).await;
+        }
+        live
     }
 }
 

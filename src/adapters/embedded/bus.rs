@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::sqlite::{Db, Fault, Statements, bound, from_key};
 use crate::{
     ports::{
-        Bus, Delivery, Kind, Outcome, Queue, QueueStats, Read, Receipt, StoreError, Target, Topic,
+        Bus, Kind, Outcome, Queue, QueueStats, Read, Receipt, Received, StoreError, Target, Topic,
         bus::{BATCH_MAX, RECEIVES_MAX},
     },
     rt::{Instant, Rt},
@@ -98,7 +98,7 @@ impl SqlBus {
         self.now_ms().saturating_add(millis(delay))
     }
 
-    async fn take(&self, queue: Queue, max: usize, visibility: Duration) -> Outcome<Vec<Delivery>> {
+    async fn take(&self, queue: Queue, max: usize, visibility: Duration) -> Outcome<Vec<Received>> {
         let (now, until) = (self.now_ms(), self.after(visibility));
         // A receiver that is gone when its turn comes must not hide messages from the others.
         let caller = Arc::new(());
@@ -158,14 +158,14 @@ fn take(
     max: usize,
     now: i64,
     until: i64,
-) -> Result<Vec<Delivery>, Fault> {
+) -> Result<Vec<Received>, Fault> {
     let sql = "
         select id, receives, body from messages
         where lane = ?1 and visible_at_ms <= ?2 order by visible_at_ms, id limit ?3";
     let found = conn.all(sql, params![queue.as_str(), now, bound(max as u64)], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?, row.get::<_, Vec<u8>>(2)?))
     })?;
-    let mut deliveries = Vec::with_capacity(found.len());
+    let mut batch = Vec::with_capacity(found.len());
     for (id, received, body) in found {
         if received >= RECEIVES_MAX {
             let sql = "update messages set lane = ?2, visible_at_ms = ?3 where id = ?1";
@@ -176,9 +176,9 @@ fn take(
         let sql = "update messages set receives = ?2, visible_at_ms = ?3 where id = ?1";
         conn.run(sql, params![id, receives, until])?;
         let receipt = Receipt(format!("{id}.{receives}"));
-        deliveries.push(Delivery { receipt, body: body.into(), receives });
+        batch.push(Received { receipt, body: body.into(), receives });
     }
-    Ok(deliveries)
+    Ok(batch)
 }
 
 /// Message and receive that a receipt names.
@@ -248,7 +248,7 @@ impl Bus for SqlBus {
         max: usize,
         wait: Duration,
         visibility: Duration,
-    ) -> Read<Vec<Delivery>> {
+    ) -> Read<Vec<Received>> {
         let max = max.clamp(1, BATCH_MAX);
         let deadline = self.rt.now().plus(wait);
         let mut look = true;

@@ -1,8 +1,8 @@
 //! Hints within one process.
 //!
-//! One bounded channel per user who is subscribed to; all of a user's streams listen to it. A
-//! stream that falls behind loses the oldest hints, a user without streams has no channel, and a
-//! notifier never waits.
+//! One bounded channel per user who is subscribed to; all of a user's streams listen to it, and
+//! every stream listens to one more, for what everybody is told. A stream that falls behind loses
+//! the oldest hints, a user without streams has no channel, and a notifier never waits.
 
 use std::sync::{
     Arc,
@@ -23,15 +23,18 @@ use crate::{
 /// cause while its author waits for it (one per chunk chain).
 const BEHIND_MAX: usize = 32;
 
+/// Hints to everybody that a stream may fall behind before the oldest are dropped: the deletes of a
+/// moment in which it was not scheduled.
+const BEHIND_ALL_MAX: usize = 256;
+
 /// Distributes hints to the streams of this process.
-#[derive(Default)]
 pub struct EmbeddedHints {
     table: Arc<Table>,
 }
 
-#[derive(Default)]
 struct Table {
     channels: RwLock<IdMap<u64, broadcast::Sender<Hint>>>,
+    everybody: broadcast::Sender<Hint>,
     streams: AtomicUsize,
     closed: crate::rt::Shutdown,
 }
@@ -39,14 +42,23 @@ struct Table {
 struct Stream {
     user: UserId,
     hints: Option<broadcast::Receiver<Hint>>,
+    everybody: broadcast::Receiver<Hint>,
     table: Arc<Table>,
+}
+
+impl Default for EmbeddedHints {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl EmbeddedHints {
     /// Hints nobody listens to yet.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        let (everybody, _) = broadcast::channel(BEHIND_ALL_MAX);
+        let (channels, streams, closed) = Default::default();
+        Self { table: Arc::new(Table { channels, everybody, streams, closed }) }
     }
 
     /// Open streams.
@@ -67,8 +79,12 @@ impl Hints for EmbeddedHints {
     async fn notify(&self, hints: &[Hint]) {
         let channels = self.table.channels.read();
         for hint in hints {
-            if let Some(channel) = channels.get(&hint.user().0) {
-                // Fails only if the last stream is just being dropped.
+            let channel = match hint.user() {
+                Some(user) => channels.get(&user.0),
+                None => Some(&self.table.everybody),
+            };
+            if let Some(channel) = channel {
+                // Fails only if there is no stream, or the last is just being dropped.
                 drop(channel.send(*hint));
             }
         }
@@ -78,8 +94,9 @@ impl Hints for EmbeddedHints {
         let mut channels = self.table.channels.write();
         let channel = channels.entry(user.0).or_insert_with(|| broadcast::channel(BEHIND_MAX).0);
         let hints = Some(channel.subscribe());
+        let everybody = self.table.everybody.subscribe();
         self.table.streams.fetch_add(1, Ordering::Relaxed);
-        Box::new(Stream { user, hints, table: Arc::clone(&self.table) })
+        Box::new(Stream { user, hints, everybody, table: Arc::clone(&self.table) })
     }
 
     fn wanted(&self) -> bool {
@@ -95,6 +112,7 @@ impl HintStream for Stream {
             let received = tokio::select! {
                 biased;
                 received = hints.recv() => received,
+                received = self.everybody.recv() => received,
                 () = self.table.closed.cancelled() => return None,
             };
             match received {
@@ -144,6 +162,11 @@ mod tests {
         hints.notify(&[Hint::Home(UserId(2)), Hint::Home(UserId(3))]).await;
         let told = tokio::time::timeout(Duration::from_secs(5), other.next()).await;
         assert_eq!(told, Ok(Some(Hint::Home(UserId(2)))));
+        hints.notify(&[Hint::Deleted(TweetId(5))]).await;
+        for stream in [&mut first, &mut second, &mut other] {
+            let told = tokio::time::timeout(Duration::from_secs(5), stream.next()).await;
+            assert_eq!(told, Ok(Some(Hint::Deleted(TweetId(5)))));
+        }
         for stream in [&mut first, &mut other] {
             let quiet = tokio::time::timeout(Duration::from_millis(20), stream.next()).await;
             assert!(quiet.is_err());

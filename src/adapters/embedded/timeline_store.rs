@@ -300,12 +300,19 @@ impl TimelineStore for SqlTimelines {
         self.0.write(STORE, move |conn| write_pairs(conn, &changes)).await
     }
 
-    async fn relations(&self, user: UserId) -> Read<Vec<Relation>> {
+    async fn relations(
+        &self,
+        user: UserId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Read<Vec<Relation>> {
+        let from = after.map_or(i64::MIN, |other| key(other.0));
+        let limit = limit.clamp(1, IDS_MAX) as i64;
         let find = move |conn: &Connection| {
             let sql = "
                 select other_id, follows, blocked, mutes from relations
-                where user_id = ?1 order by other_id";
-            conn.all(sql, [key(user.0)], |row| {
+                where user_id = ?1 and other_id > ?2 order by other_id limit ?3";
+            conn.all(sql, [key(user.0), from, limit], |row| {
                 Ok(Relation {
                     other: UserId(from_key(row.get(0)?)),
                     follows: row.get(1)?,

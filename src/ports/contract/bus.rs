@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     ports::{
-        Bus, Delivery, Queue, QueueStats, Receipt, Target, Topic,
+        Bus, Queue, QueueStats, Receipt, Received, Target, Topic,
         bus::{BATCH_MAX, RECEIVES_MAX},
     },
     rt::{BoxFuture, Rt},
@@ -76,12 +76,12 @@ impl Context {
         max: usize,
         wait: Duration,
         visibility: Duration,
-    ) -> Result<Vec<Delivery>, String> {
+    ) -> Result<Vec<Received>, String> {
         self.bus.receive(queue, max, wait, visibility).await.must("receive")
     }
 
     /// Receives one message, which has to come soon.
-    async fn one(&self, queue: Queue, visibility: Duration) -> Result<Delivery, String> {
+    async fn one(&self, queue: Queue, visibility: Duration) -> Result<Received, String> {
         let mut found = self.receive(queue, 1, SOON, visibility).await?;
         found.pop().ok_or_else(|| "the message does not come".to_owned())
     }
@@ -111,8 +111,8 @@ impl Context {
                 return Ok(seen);
             }
             let receipts: Vec<Receipt> = found.iter().map(|d| d.receipt.clone()).collect();
-            for delivery in found {
-                *seen.entry(delivery.body).or_insert(0) += 1;
+            for received in found {
+                *seen.entry(received.body).or_insert(0) += 1;
             }
             self.acknowledge(queue, &receipts).await?;
         }
@@ -163,7 +163,7 @@ async fn every_entry_has_its_outcome(context: Context) -> Check {
     while receipts.len() < 7 {
         let found = context.receive(Queue::Ingest, 7, SOON, LONG).await?;
         that(!found.is_empty(), "all messages come")?;
-        receipts.extend(found.into_iter().map(|delivery| delivery.receipt));
+        receipts.extend(found.into_iter().map(|received| received.receipt));
     }
     let receipts = &receipts[..7];
     let extended = context.bus.extend(Queue::Ingest, receipts, LONG).await;
@@ -216,19 +216,19 @@ async fn a_message_that_was_not_acknowledged_comes_again(context: Context) -> Ch
     context.publish(INGEST, &messages(0..1)).await?;
     let mut before = Vec::new();
     for receives in 1..=3 {
-        let delivery = context.one(Queue::Ingest, SHORT).await?;
-        same("body", &delivery.body, &message(0))?;
-        same("receives", &delivery.receives, &receives)?;
-        that(!before.contains(&delivery.receipt), "each receive has a receipt of its own")?;
-        before.push(delivery.receipt);
+        let received = context.one(Queue::Ingest, SHORT).await?;
+        same("body", &received.body, &message(0))?;
+        same("receives", &received.receives, &receives)?;
+        that(!before.contains(&received.receipt), "each receive has a receipt of its own")?;
+        before.push(received.receipt);
     }
     Ok(())
 }
 
 async fn an_acknowledged_message_never_comes_again(context: Context) -> Check {
     context.publish(INGEST, &messages(0..1)).await?;
-    let delivery = context.one(Queue::Ingest, SHORT).await?;
-    let receipts = [delivery.receipt];
+    let received = context.one(Queue::Ingest, SHORT).await?;
+    let receipts = [received.receipt];
     context.acknowledge(Queue::Ingest, &receipts).await?;
     // The same answer may have been lost, so the call may come again.
     context.acknowledge(Queue::Ingest, &receipts).await?;
@@ -241,18 +241,18 @@ async fn only_the_acknowledged_entries_are_removed(context: Context) -> Check {
     context.publish(INGEST, &messages(0..6)).await?;
     let mut kept = Vec::new();
     for n in 0..6 {
-        let delivery = context.one(Queue::Ingest, LONG).await?;
+        let received = context.one(Queue::Ingest, LONG).await?;
         if n % 2 == 0 {
-            context.acknowledge(Queue::Ingest, &[delivery.receipt]).await?;
+            context.acknowledge(Queue::Ingest, &[received.receipt]).await?;
         } else {
-            context.extend(&delivery.receipt, LONG).await?;
-            kept.push(delivery);
+            context.extend(&received.receipt, LONG).await?;
+            kept.push(received);
         }
     }
-    for delivery in &kept {
-        context.extend(&delivery.receipt, Duration::ZERO).await?;
+    for received in &kept {
+        context.extend(&received.receipt, Duration::ZERO).await?;
     }
-    let kept: Vec<Bytes> = kept.into_iter().map(|delivery| delivery.body).collect();
+    let kept: Vec<Bytes> = kept.into_iter().map(|received| received.body).collect();
     context.drained(Queue::Ingest, &kept).await
 }
 
@@ -268,16 +268,16 @@ async fn a_stale_receipt_removes_nothing(context: Context) -> Check {
 
 async fn extending_keeps_a_message_invisible(context: Context) -> Check {
     context.publish(INGEST, &messages(0..1)).await?;
-    let delivery = context.one(Queue::Ingest, SHORT).await?;
-    context.extend(&delivery.receipt, LONG).await?;
+    let received = context.one(Queue::Ingest, SHORT).await?;
+    context.extend(&received.receipt, LONG).await?;
     let found = context.receive(Queue::Ingest, 1, SHORT * 2, LONG).await?;
     same("received after the first time", &found, &Vec::new())
 }
 
 async fn extending_by_nothing_gives_a_message_back(context: Context) -> Check {
     context.publish(INGEST, &messages(0..1)).await?;
-    let delivery = context.one(Queue::Ingest, LONG).await?;
-    context.extend(&delivery.receipt, Duration::ZERO).await?;
+    let received = context.one(Queue::Ingest, LONG).await?;
+    context.extend(&received.receipt, Duration::ZERO).await?;
     context.one(Queue::Ingest, LONG).await.map(drop)
 }
 
@@ -331,8 +331,8 @@ async fn parked_messages_wait_until_they_are_redriven(context: Context) -> Check
 async fn a_message_is_parked_after_too_many_receives(context: Context) -> Check {
     context.publish(INGEST, &messages(0..1)).await?;
     for receives in 1..=RECEIVES_MAX {
-        let delivery = context.one(Queue::Ingest, Duration::ZERO).await?;
-        same("receives", &delivery.receives, &receives)?;
+        let received = context.one(Queue::Ingest, Duration::ZERO).await?;
+        same("receives", &received.receives, &receives)?;
     }
     let found = context.receive(Queue::Ingest, 1, SHORT, Duration::ZERO).await?;
     same("received too often", &found, &Vec::new())?;
@@ -345,13 +345,13 @@ async fn a_message_is_parked_after_too_many_receives(context: Context) -> Check 
 async fn the_state_tells_what_waits_and_what_is_in_flight(context: Context) -> Check {
     context.publish(INGEST, &messages(0..3)).await?;
     context.rt.sleep(SHORT).await;
-    let delivery = context.one(Queue::Ingest, LONG).await?;
+    let received = context.one(Queue::Ingest, LONG).await?;
     let stats = context.stats(Queue::Ingest).await?;
     same("depth and in flight", &(stats.depth, stats.in_flight), &(2, 1))?;
     that(stats.oldest_ms >= 40, "the oldest has waited for a while")?;
     that(stats.oldest_ms < 60_000, "the oldest has not waited for long")?;
     same("the other lane", &context.stats(Queue::Bulk).await?, &QueueStats::default())?;
-    context.acknowledge(Queue::Ingest, &[delivery.receipt]).await?;
+    context.acknowledge(Queue::Ingest, &[received.receipt]).await?;
     let stats = context.stats(Queue::Ingest).await?;
     same("depth and in flight", &(stats.depth, stats.in_flight), &(2, 0))
 }

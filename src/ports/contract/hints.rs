@@ -25,6 +25,7 @@ behaviours![
     a_subscriber_is_told,
     a_projection_is_told_to_its_author_whole,
     nobody_is_told_of_others,
+    a_delete_is_told_to_everybody_once,
     only_what_comes_after_subscribing_is_told,
     all_streams_of_a_user_are_told,
     several_hints_at_once_reach_their_users,
@@ -83,6 +84,17 @@ async fn nobody_is_told_of_others(context: Context) -> Check {
     let _other = context.subscribe(2).await;
     context.hints.notify(&[home(2), projected(2, 0), home(3)]).await;
     context.hears_nothing(&mut *stream).await
+}
+
+async fn a_delete_is_told_to_everybody_once(context: Context) -> Check {
+    let (mut one, mut two) = (context.subscribe(1).await, context.subscribe(2).await);
+    let deleted = Hint::Deleted(TweetId(77));
+    context.hints.notify(&[deleted]).await;
+    for stream in [&mut one, &mut two] {
+        context.hears(&mut **stream, deleted).await?;
+        context.hears_nothing(&mut **stream).await?;
+    }
+    Ok(())
 }
 
 async fn only_what_comes_after_subscribing_is_told(context: Context) -> Check {

@@ -46,6 +46,7 @@ behaviours![
     class_and_latest_do_not_touch_each_other,
     both_users_have_their_copy,
     a_copy_tells_the_whole_state,
+    relations_are_paged_each_once_in_order,
     the_highest_version_counts_in_any_order,
     the_highest_version_counts_within_one_call,
     versions_at_once_leave_the_highest,
@@ -113,9 +114,7 @@ impl Context {
     }
 
     async fn relations(&self, user: u64) -> Result<Vec<Relation>, String> {
-        let mut rows = self.store.relations(UserId(user)).await.must("relations")?;
-        rows.sort_by_key(|row| row.other);
-        Ok(rows)
+        self.store.relations(UserId(user), None, IDS_MAX).await.must("relations")
     }
 
     /// All followers in a range of buckets, by pages of about `limit`.
@@ -297,6 +296,24 @@ async fn a_copy_tells_the_whole_state(context: Context) -> Check {
     same("relations of 3", &context.relations(3).await?, &theirs)
 }
 
+async fn relations_are_paged_each_once_in_order(context: Context) -> Check {
+    let others = [9, 5, 7, 3, 8];
+    for other in others {
+        context.put_pairs(&[pair(1, other, 1, (FOLLOWS, NONE))]).await?;
+    }
+    let page = async |after: Option<u64>, limit| {
+        let found = context.store.relations(UserId(1), after.map(UserId), limit).await;
+        let rows = found.must("relations")?;
+        Ok::<Vec<u64>, String>(rows.iter().map(|row| row.other.0).collect())
+    };
+    same("all", &page(None, IDS_MAX).await?, &vec![3, 5, 7, 8, 9])?;
+    same("first page", &page(None, 2).await?, &vec![3, 5])?;
+    same("second page", &page(Some(5), 2).await?, &vec![7, 8])?;
+    same("last page", &page(Some(8), 2).await?, &vec![9])?;
+    same("after one who is not there", &page(Some(4), 1).await?, &vec![5])?;
+    same("past the end", &page(Some(9), 2).await?, &Vec::new())
+}
+
 const ORDERS: [[u64; 3]; 6] = [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]];
 
 /// Version 3 follows if `last` says so; those before it say the contrary, then the same.
@@ -419,6 +436,6 @@ async fn an_outage_is_an_error(context: Context) -> Check {
     is_error("bodies", &store.bodies(&tweets(&[10])).await)?;
     is_error("author_tweets", &store.author_tweets(UserId(1), Window::Latest, 9).await)?;
     is_error("authors", &store.authors(&users(&[1])).await)?;
-    is_error("relations", &store.relations(UserId(1)).await)?;
+    is_error("relations", &store.relations(UserId(1), None, IDS_MAX).await)?;
     is_error("followers", &store.followers(UserId(1), (0, BUCKETS), None, 9).await)
 }

@@ -15,6 +15,7 @@ use super::{
     Secret,
     answers::{Code, Fault},
     auth::Verified,
+    limits::counted_as,
 };
 pub use crate::ports::rpc::{FORWARDED_FOR, REQUEST_ID};
 use crate::{
@@ -67,7 +68,10 @@ impl Info {
     /// The key under which the address' calls are counted.
     #[must_use]
     pub fn address_key(&self) -> String {
-        self.address.map_or_else(|| "addr:local".to_owned(), |address| format!("addr:{address}"))
+        match self.address {
+            Some(address) => format!("addr:{}", counted_as(address)),
+            None => "addr:local".to_owned(),
+        }
     }
 
     /// For whom a call is made that follows from this one.

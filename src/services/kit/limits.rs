@@ -1,5 +1,7 @@
 //! Rate limits as answers: 429 with `RateLimit-*` and `Retry-After`.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{
@@ -14,6 +16,17 @@ use crate::{
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+
+/// What counts as one address: an IPv4 address, or the /64 of an IPv6 address, as one subscriber has
+/// at least that much (RFC 6177).
+#[must_use]
+pub fn counted_as(address: IpAddr) -> IpAddr {
+    const NETWORK: u128 = u128::MAX << 64;
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & NETWORK)),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
 
 /// How a counted call stands; shown in `RateLimit-*`.
 #[derive(Clone, Copy, Debug)]
@@ -70,5 +83,21 @@ pub async fn allow(
     match count(common, name, key, calls).await {
         Some(standing) => standing.check().map(drop),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_counts_as_its_network_and_an_ipv4_address_as_itself() {
+        let counted = |text: &str| counted_as(text.parse().unwrap()).to_string();
+        assert_eq!(counted("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(counted("2001:db8:1:2:ffff::1"), "2001:db8:1:2::");
+        assert_eq!(counted("2001:db8:1:3::1"), "2001:db8:1:3::");
+        assert_eq!(counted("203.0.113.7"), "203.0.113.7");
+        // As a listener that takes both families sees an ipv4 address.
+        assert_eq!(counted("::ffff:203.0.113.7"), "203.0.113.7");
     }
 }

@@ -16,8 +16,8 @@ pub mod extract;
 pub(in crate::services) mod fakes;
 mod guard;
 pub mod limits;
+pub mod places;
 pub mod relay;
-pub mod replay;
 pub mod routes;
 #[cfg(test)]
 mod tests;

@@ -87,13 +87,6 @@ impl Relay {
         self.wake.notify_one();
     }
 
-    /// Marks rows that were committed at or after `since_ms` as unsent, and sends them.
-    pub async fn replay(&self, since_ms: u64) -> Outcome<u64> {
-        let outcome = self.outbox.replay(since_ms).await;
-        self.wake();
-        outcome
-    }
-
     /// Works until the shutdown.
     pub async fn run(self: Arc<Self>) {
         let rt = &self.common.rt;

@@ -6,7 +6,7 @@ use crate::{
     domain::{
         Body, Entry, PairChange, TweetId, UserId, Window, fanout::Class, relations::Relation,
     },
-    ports::{ListKey, Push, Read},
+    ports::{Hint, ListKey, Push, Read},
     wire::events::{Event, Fact},
 };
 
@@ -24,7 +24,9 @@ impl Core {
             match &event.fact {
                 Fact::TweetDeleted { id, .. } => deleted.push(*id),
                 Fact::TweetCreated { .. } => own.extend(event.fact.entry()),
-                fact => changes.extend(fact.pair_change()),
+                Fact::GraphChanged { .. } => changes.extend(event.fact.pair_change()),
+                // Jobs of the bulk lane: nobody waits for them.
+                Fact::FanoutChunk { .. } | Fact::ReclassChunk { .. } => {}
             }
         }
         if !own.is_empty() {
@@ -65,10 +67,15 @@ impl Core {
     }
 
     /// Deletes tweets: the store first, so that a fill that begins later finds them deleted, then
-    /// the cache, which voids every fill that began before.
+    /// the cache, which voids every fill that began before, and then whoever shows them.
     pub(super) async fn delete(&self, ids: &[TweetId]) -> Read<()> {
         self.deps.store.delete_tweets(ids).await.certain()?;
-        self.deps.bodies.tombstone(ids).await.certain()
+        self.deps.bodies.tombstone(ids).await.certain()?;
+        if self.deps.hints.wanted() {
+            let hints: Vec<Hint> = ids.iter().map(|&id| Hint::Deleted(id)).collect();
+            self.deps.hints.notify(&hints).await;
+        }
+        Ok(())
     }
 
     /// Writes new tweets to the store.

@@ -17,6 +17,9 @@ pub(super) enum Error {
     /// Every place for a rebuild is taken.
     #[error("too many timelines are being rebuilt")]
     RebuildsFull,
+    /// The reader has as many streams open as one may have.
+    #[error("too many streams of one user")]
+    StreamsFull,
     /// There is no such user.
     #[error("there is no such user")]
     NoUser,
@@ -31,6 +34,9 @@ impl From<Error> for Fault {
             Error::Store(error) => error.into(),
             Error::Peer(_) => Code::Unavailable.into(),
             Error::RebuildsFull => Code::Overloaded.into(),
+            Error::StreamsFull => {
+                Self::from(Code::RateLimited).detail("too many streams are open: close one first")
+            }
             Error::NoUser => Self::from(Code::NotFound).detail("there is no such user"),
             Error::Blocked => Code::Blocked.into(),
         }

@@ -67,7 +67,7 @@ impl TimelineStore for Partitions {
     async fn put_pairs(&self, _: &[PairChange]) -> Outcome<()> {
         unreachable!("the merge only reads")
     }
-    async fn relations(&self, _: UserId) -> Read<Vec<Relation>> {
+    async fn relations(&self, _: UserId, _: Option<UserId>, _: usize) -> Read<Vec<Relation>> {
         unreachable!("the merge is told its authors")
     }
     async fn followers(

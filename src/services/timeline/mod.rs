@@ -26,9 +26,10 @@ use axum::Router;
 use tokio::sync::Semaphore;
 
 use self::{flights::Flights, peers::Peers};
-use super::kit::{Common, Kit, Service};
+use super::kit::{Common, Kit, Service, places::Places};
 use crate::{
     config,
+    domain::UserId,
     ports::{BodyCache, Bus, Hints, Queue, RelationCache, TimelineCache, TimelineStore},
     rt::BoxFuture,
 };
@@ -67,6 +68,8 @@ struct Core {
     kit: Kit,
     peers: Peers,
     flights: Flights,
+    /// Open streams of each user.
+    streams: Places<UserId>,
     /// Places for rebuilds: each holds a reader's relations and a page of many partitions.
     rebuilds: Semaphore,
 }
@@ -78,6 +81,7 @@ pub fn build(common: Common, deps: Deps, halves: Halves) -> Service {
     let core = Arc::new(Core {
         peers: Peers::new(Arc::clone(&kit.calls)),
         flights: Flights::default(),
+        streams: Places::default(),
         rebuilds: Semaphore::new(config.timeline.rebuilds_max as usize),
         kit: kit.clone(),
         common,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::Core;
 use crate::{
-    domain::{Relations, UserId, fanout::Class},
-    ports::{Outcome, Read, timeline_store::IDS_MAX},
+    domain::{Relations, UserId, fanout::Class, relations::Relation},
+    ports::{Outcome, Read, TimelineStore, timeline_store::IDS_MAX},
     rt::points,
 };
 
@@ -37,7 +37,7 @@ impl Core {
 
     /// Reads the relations from the store.
     pub(super) async fn read_relations(&self, reader: UserId) -> Read<Arc<Relations>> {
-        let rows = self.deps.store.relations(reader).await?;
+        let rows = rows_that_count(&*self.deps.store, reader, IDS_MAX).await?;
         let mut shown: Vec<UserId> =
             rows.iter().filter(|row| row.shown()).map(|row| row.other).collect();
         shown.sort_unstable();
@@ -51,5 +51,25 @@ impl Core {
             Err(_) => Class::Push,
         };
         Ok(Arc::new(Relations::new(reader, &rows, class)))
+    }
+}
+
+/// Rows that show or hide somebody, read in pages of `page`. A celebrity has a row for every follower,
+/// and needs few of them.
+async fn rows_that_count(
+    store: &dyn TimelineStore,
+    reader: UserId,
+    page: usize,
+) -> Read<Vec<Relation>> {
+    let mut counted = Vec::new();
+    let mut after = None;
+    loop {
+        let rows = store.relations(reader, after, page).await?;
+        let full = rows.len() >= page;
+        after = rows.last().map(|row| row.other);
+        counted.extend(rows.into_iter().filter(|row| row.shown() || row.blocked));
+        if !full {
+            return Ok(counted);
+        }
     }
 }

@@ -93,13 +93,13 @@ async fn author(
     Ok(answer(&page))
 }
 
-async fn stream(State(core): State<Arc<Core>>, caller: Caller) -> Response {
-    let mut response = Response::new(Body::from_stream(core.open_stream(caller).await));
+async fn stream(State(core): State<Arc<Core>>, caller: Caller) -> Result<Response, Fault> {
+    let mut response = Response::new(Body::from_stream(core.open_stream(caller).await?));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     // Proxies that buffer would hold events back.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
+    Ok(response)
 }
 
 async fn apply(State(core): State<Arc<Core>>, Json(apply): Json<Apply>) -> Result<Response, Fault> {

@@ -2,35 +2,45 @@
 //! this connection lacks. Server-sent events:
 //!
 //! - `tweet`: a tweet that was not sent before; `id` is the tweet's, `data` its JSON;
-//! - `removed`: a tweet that was sent and may no longer be shown;
+//! - `removed`: a tweet that was sent and may no longer be shown; a delete needs no read for it;
 //! - `reset`: more is new than one page holds; the client reads the page anew;
 //! - `ping`: nothing new, so that both ends notice a dead connection.
 
-use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    convert::Infallible,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 
 use super::{
     Core,
+    error::Error,
     page::{List, Page},
 };
 use crate::{
-    domain::{TweetId, Window},
-    ports::HintStream,
+    domain::{TweetId, UserId, Window},
+    ports::{Hint, HintStream},
     rt::Instant,
-    services::kit::Caller,
+    services::kit::{Caller, places::Place},
 };
 
 /// Hints of a burst are answered by one read; this is the least time between two.
 const READ_GAP: Duration = Duration::from_millis(50);
 /// Most tweets a connection remembers as sent: several pages, so that `removed` reaches back.
 const SENT_MAX: usize = 500;
+/// Most deletes a connection remembers. It is told of a delete before the replica's near-cache
+/// forgets the body, and a page read within `timeline.near_ttl_ms` (250 ms) must not bring it back.
+const DELETED_MAX: usize = 64;
 const PING: &[u8] = b"event: ping\ndata: {}\n\n";
 
 /// One connection.
 struct Connection {
     core: Arc<Core>,
+    _place: Place<UserId>,
     caller: Caller,
     hints: Box<dyn HintStream>,
     sent: Sent,
@@ -40,38 +50,55 @@ struct Connection {
 /// What a connection was sent, and so need not be sent again.
 struct Sent {
     ids: BTreeSet<TweetId>,
+    /// What must not be sent any more, the latest delete last.
+    deleted: VecDeque<TweetId>,
     page_size: usize,
+}
+
+/// Why a connection has something to do.
+#[derive(Clone, Copy)]
+enum Wake {
+    /// There may be news.
+    Read,
+    /// A tweet that was sent is deleted.
+    Deleted(TweetId),
 }
 
 impl Core {
     /// Opens a stream of `caller`'s home timeline. It begins with the newest page, and ends with the
-    /// access token, the session or the process.
+    /// access token, the session or the process. A user has at most `http.user_streams_max`.
     pub(super) async fn open_stream(
         self: &Arc<Self>,
         caller: Caller,
-    ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + use<> {
+    ) -> Result<impl Stream<Item = Result<Bytes, Infallible>> + Send + use<>, Error> {
+        let most = self.config.http.user_streams_max as usize;
+        let place = self.streams.take(caller.user, most).ok_or(Error::StreamsFull)?;
         let page_size = self.config.timeline.page_default as usize;
         let connection = Connection {
             // Before the first read, so that nothing falls between it and the first hint.
             hints: self.deps.hints.subscribe(caller.user).await,
             core: Arc::clone(self),
+            _place: place,
             caller,
-            sent: Sent { ids: BTreeSet::new(), page_size },
+            sent: Sent::new(page_size),
             last_read: None,
         };
-        stream::unfold(connection, |mut connection| async move {
+        Ok(stream::unfold(connection, |mut connection| async move {
             let chunk = connection.next().await?;
             Some((Ok(chunk), connection))
-        })
+        }))
     }
 }
 
 impl Connection {
     /// The next bytes to send; `None` when the stream is over.
     async fn next(&mut self) -> Option<Bytes> {
-        self.wait().await?;
+        let wake = self.wait().await?;
         if !self.core.kit.verifier.still_valid(&self.caller) {
             return None;
+        }
+        if let Wake::Deleted(id) = wake {
+            return Some(removed(id).into());
         }
         self.last_read = Some(self.core.common.rt.now());
         let size = self.sent.page_size;
@@ -82,33 +109,48 @@ impl Connection {
         }
     }
 
-    /// Waits for a hint, but not longer than the poll interval.
-    async fn wait(&mut self) -> Option<()> {
-        let Some(last) = self.last_read else { return Some(()) };
+    /// Waits for a hint that concerns this connection, but not longer than the poll interval.
+    async fn wait(&mut self) -> Option<Wake> {
+        let Some(last) = self.last_read else { return Some(Wake::Read) };
         let rt = &self.core.common.rt;
         let poll = last.plus(self.core.config.timeline.stream_poll());
-        let hint_or_poll = async {
-            tokio::select! {
-                biased;
-                hint = self.hints.next() => {
-                    if hint.is_none() {
-                        // No source of hints any more: what is left is polling.
-                        rt.sleep_until(poll).await;
-                    }
+        let (hints, sent) = (&mut self.hints, &mut self.sent);
+        let hinted = async {
+            loop {
+                match hints.next().await {
+                    Some(Hint::Deleted(id)) if sent.delete(id) => return Wake::Deleted(id),
+                    Some(Hint::Deleted(_)) => {}
+                    Some(Hint::Home(_) | Hint::Projected { .. }) => break,
+                    // No source of hints any more: what is left is polling.
+                    None => rt.sleep_until(poll).await,
                 }
-                () = rt.sleep_until(poll) => {}
             }
             rt.sleep_until(last.plus(READ_GAP)).await;
+            Wake::Read
         };
         tokio::select! {
             biased;
             () = self.core.common.shutdown.cancelled() => None,
-            () = hint_or_poll => Some(()),
+            () = rt.sleep_until(poll) => Some(Wake::Read),
+            wake = hinted => Some(wake),
         }
     }
 }
 
 impl Sent {
+    const fn new(page_size: usize) -> Self {
+        Self { ids: BTreeSet::new(), deleted: VecDeque::new(), page_size }
+    }
+
+    /// Never sends a deleted tweet again. `true` if it was sent, and so has to be taken down.
+    fn delete(&mut self, id: TweetId) -> bool {
+        self.deleted.push_back(id);
+        if self.deleted.len() > DELETED_MAX {
+            self.deleted.pop_front();
+        }
+        self.ids.remove(&id)
+    }
+
     /// Writes what the connection lacks of `page`, oldest first.
     fn tell(&mut self, page: &Page) -> Bytes {
         let mut out = Vec::with_capacity(256);
@@ -123,7 +165,7 @@ impl Sent {
             self.tell_removed(page, &mut out);
         }
         for tweet in page.shown.iter().rev() {
-            if self.ids.insert(tweet.id) {
+            if !self.deleted.contains(&tweet.id) && self.ids.insert(tweet.id) {
                 out.extend_from_slice(format!("event: tweet\nid: {}\ndata: ", tweet.id).as_bytes());
                 out.extend_from_slice(&tweet.json);
                 out.extend_from_slice(b"\n\n");
@@ -147,10 +189,14 @@ impl Sent {
             self.ids.range(oldest..).copied().filter(|&id| !on_page(id)).collect();
         for id in gone {
             self.ids.remove(&id);
-            let event = format!("event: removed\ndata: {{\"id\":\"{id}\"}}\n\n");
-            out.extend_from_slice(event.as_bytes());
+            out.extend_from_slice(removed(id).as_bytes());
         }
     }
+}
+
+/// Tells that a tweet may no longer be shown.
+fn removed(id: TweetId) -> String {
+    format!("event: removed\ndata: {{\"id\":\"{id}\"}}\n\n")
 }
 
 #[cfg(test)]
@@ -177,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_told_what_it_lacks_oldest_first() {
-        let mut sent = Sent { ids: BTreeSet::new(), page_size: 3 };
+        let mut sent = Sent::new(3);
         assert_eq!(told(&mut sent, &page(&[2, 1])), ["tweet 1", "tweet 2"]);
         assert_eq!(told(&mut sent, &page(&[2, 1])), ["ping {}"]);
         assert_eq!(told(&mut sent, &page(&[4, 2, 1])), ["tweet 4"]);
@@ -187,7 +233,7 @@ mod tests {
 
     #[test]
     fn what_left_the_page_is_removed_unless_the_page_proves_nothing() {
-        let mut sent = Sent { ids: BTreeSet::new(), page_size: 3 };
+        let mut sent = Sent::new(3);
         told(&mut sent, &page(&[3, 2, 1]));
         let degraded = Page { degraded: true, ..page(&[3, 1]) };
         assert_eq!(told(&mut sent, &degraded), ["ping {}"]);
@@ -200,8 +246,21 @@ mod tests {
     }
 
     #[test]
+    fn a_deleted_tweet_does_not_come_back_from_a_near_body() {
+        let mut sent = Sent::new(3);
+        told(&mut sent, &page(&[2, 1]));
+        assert!(sent.delete(TweetId(2)), "it was sent");
+        assert!(!sent.delete(TweetId(7)), "it was not");
+        assert_eq!(told(&mut sent, &page(&[7, 3, 2, 1])), ["tweet 3"]);
+        for id in 100..100 + DELETED_MAX as u64 {
+            sent.delete(TweetId(id));
+        }
+        assert_eq!(sent.deleted.len(), DELETED_MAX);
+    }
+
+    #[test]
     fn more_news_than_a_page_holds_resets_the_client() {
-        let mut sent = Sent { ids: BTreeSet::new(), page_size: 2 };
+        let mut sent = Sent::new(2);
         told(&mut sent, &page(&[2, 1]));
         assert_eq!(told(&mut sent, &page(&[9, 8])), ["reset {}", "tweet 8", "tweet 9"]);
     }

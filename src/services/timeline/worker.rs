@@ -14,7 +14,7 @@ use super::{Core, apply::body_of, fanout::Chunk};
 use crate::{
     domain::{Body, PairChange, TweetId, UserId, fanout::Class},
     ports::{
-        Delivery, Queue, Read, Receipt, StoreError, Target, bus::RECEIVES_MAX,
+        Queue, Read, Receipt, Received, StoreError, Target, bus::RECEIVES_MAX,
         timeline_store::IDS_MAX,
     },
     rt::{Instant, points},
@@ -46,7 +46,7 @@ pub(super) enum Step {
 
 /// A received message, decoded.
 struct Message {
-    delivery: Delivery,
+    received: Received,
     /// Which of the step's events are its.
     events: std::ops::Range<usize>,
 }
@@ -59,9 +59,9 @@ pub(super) async fn run(core: Arc<Core>, lane: Queue) {
             biased;
             () = core.common.shutdown.cancelled() => return,
             received = core.receive(lane) => match received {
-                Ok(deliveries) if deliveries.is_empty() => Step::Idle,
+                Ok(batch) if batch.is_empty() => Step::Idle,
                 // A batch that was received is finished even if the shutdown comes meanwhile.
-                Ok(deliveries) => core.work(lane, deliveries, failures).await,
+                Ok(batch) => core.work(lane, batch, failures).await,
                 Err(error) => {
                     core.note(&error);
                     Step::Failed
@@ -101,25 +101,25 @@ pub(super) async fn watch_lanes(core: Arc<Core>) {
 }
 
 impl Core {
-    async fn receive(&self, lane: Queue) -> Read<Vec<Delivery>> {
+    async fn receive(&self, lane: Queue) -> Read<Vec<Received>> {
         let config = &self.config.fanout;
         let most = config.receive_max as usize;
         self.deps.bus.receive(lane, most, config.receive_wait(), config.visibility()).await
     }
 
     /// Deals with received messages.
-    pub(super) async fn work(&self, lane: Queue, deliveries: Vec<Delivery>, failures: u32) -> Step {
+    pub(super) async fn work(&self, lane: Queue, batch: Vec<Received>, failures: u32) -> Step {
         self.common.rt.point(points::WORKER).await;
         let started = self.common.rt.now();
-        let count = deliveries.len();
-        let (messages, events) = match self.decode(lane, deliveries).await {
+        let count = batch.len();
+        let (messages, events) = match self.decode(lane, batch).await {
             Ok(decoded) => decoded,
             Err(error) => {
                 self.note(&error);
                 return Step::Failed;
             }
         };
-        let receipts: Vec<Receipt> = messages.iter().map(|m| m.delivery.receipt.clone()).collect();
+        let receipts: Vec<Receipt> = messages.iter().map(|m| m.received.receipt.clone()).collect();
         let done = self.process(lane, &events, &receipts, started).await;
         let mut finished = Vec::new();
         let mut again = Vec::new();
@@ -127,9 +127,9 @@ impl Core {
             if done[message.events.clone()].iter().all(|&ok| ok)
                 || self.resend(lane, &message, &events, &done).await
             {
-                finished.push(message.delivery.receipt);
+                finished.push(message.received.receipt);
             } else {
-                again.push(message.delivery.receipt);
+                again.push(message.received.receipt);
             }
         }
         self.common.rt.point(points::ACK).await;
@@ -146,17 +146,13 @@ impl Core {
     }
 
     /// Decodes messages. What this build does not understand is parked, apart from its neighbours.
-    async fn decode(
-        &self,
-        lane: Queue,
-        deliveries: Vec<Delivery>,
-    ) -> Read<(Vec<Message>, Vec<Event>)> {
-        let mut messages = Vec::with_capacity(deliveries.len());
+    async fn decode(&self, lane: Queue, batch: Vec<Received>) -> Read<(Vec<Message>, Vec<Event>)> {
+        let mut messages = Vec::with_capacity(batch.len());
         let mut events = Vec::new();
         let mut unknown = Vec::new();
-        for delivery in deliveries {
+        for received in batch {
             let first = events.len();
-            match unpack(&delivery.body) {
+            match unpack(&received.body) {
                 Ok(envelope) => {
                     for raw in envelope.events {
                         match Event::decode(raw.get().as_bytes()) {
@@ -170,10 +166,10 @@ impl Core {
                 }
                 Err(error) => {
                     tracing::error!(lane = lane.as_str(), %error, "message parked");
-                    unknown.push((delivery.body.clone(), 1));
+                    unknown.push((received.body.clone(), 1));
                 }
             }
-            messages.push(Message { delivery, events: first..events.len() });
+            messages.push(Message { received, events: first..events.len() });
         }
         for (message, _) in unknown {
             for outcome in self.deps.bus.publish(Target::Parked(lane), &[message]).await {
@@ -307,7 +303,7 @@ impl Core {
         done: &[bool],
     ) -> bool {
         let own = message.events.clone();
-        let tired = message.delivery.receives > RESEND_AFTER;
+        let tired = message.received.receives > RESEND_AFTER;
         if !tired && !done[own.clone()].iter().any(|&ok| ok) {
             return false;
         }

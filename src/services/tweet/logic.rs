@@ -17,7 +17,7 @@ use crate::{
     wire::{
         api::{PostedTweet, Tweet},
         events::{Event, Fact},
-        internal::AuthorTweets,
+        internal::{AuthorTweet, AuthorTweets},
         trace::TraceContext,
     },
 };
@@ -190,7 +190,7 @@ impl Tweets {
                 Window::Latest | Window::Before(_) => bodies.truncate(limit),
             }
         }
-        Ok(AuthorTweets { tweets: bodies.iter().map(Tweet::from).collect(), exhausted })
+        Ok(AuthorTweets { tweets: bodies.into_iter().map(AuthorTweet::from).collect(), exhausted })
     }
 }
 

@@ -36,7 +36,7 @@ pub fn build(common: Common, deps: Deps) -> Service {
     let tweets = logic::Tweets::new(&kit, deps.tweets, deps.hints, Arc::clone(&relay));
     let tweets = Arc::new(tweets);
     let public = routes::public(&kit, &tweets);
-    let internal = routes::internal(&kit, &tweets, &relay);
+    let internal = routes::internal(&kit, &tweets);
     let tasks: Vec<(&'static str, BoxFuture<'static, ()>)> =
         vec![("tweet relay", Box::pin(relay.run()))];
     kit.service(public, internal, std::future::ready(()), tasks)

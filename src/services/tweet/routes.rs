@@ -17,14 +17,13 @@ use super::{
 use crate::{
     domain::{TweetId, TweetText, UserId, Window},
     services::kit::{
-        Call, Caller, Fault, Json, Kit, Path, Query, Relay,
+        Call, Caller, Fault, Json, Kit, Path, Query,
         answers::{empty, json},
         extract::read_body,
-        replay::replay,
     },
     wire::{
         api::{Pending, PostTweet},
-        internal::{AUTHOR_TWEETS, REPLAY},
+        internal::AUTHOR_TWEETS,
         routes::POST_TWEETS,
     },
 };
@@ -42,12 +41,8 @@ pub(super) fn public(kit: &Kit, tweets: &Arc<Tweets>) -> Router {
         .finish()
 }
 
-pub(super) fn internal(kit: &Kit, tweets: &Arc<Tweets>, relay: &Arc<Relay>) -> Router {
-    let relay = Arc::clone(relay);
-    kit.internal(Arc::clone(tweets))
-        .on("GET", AUTHOR_TWEETS, author_tweets)
-        .on("POST", REPLAY, async move |since| replay(State(relay), since).await)
-        .finish()
+pub(super) fn internal(kit: &Kit, tweets: &Arc<Tweets>) -> Router {
+    kit.internal(Arc::clone(tweets)).on("GET", AUTHOR_TWEETS, author_tweets).finish()
 }
 
 async fn post(State(tweets): Shared, call: Call, caller: Caller, request: Request) -> Answer {

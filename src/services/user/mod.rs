@@ -42,7 +42,7 @@ pub fn build(common: Common, deps: Deps) -> Service {
     let graph = graph::Graph::new(&kit, deps.graph, Arc::clone(&relay));
     let state = Arc::new(routes::Users { store: deps.users, accounts, graph, kit: kit.clone() });
     let public = routes::public(&kit, &state, &keys);
-    let internal = routes::internal(&kit, &state, &relay);
+    let internal = routes::internal(&kit, &state);
     let first = {
         let keys = Arc::clone(&keys);
         async move { keys.ensure().await }

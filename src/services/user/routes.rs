@@ -18,14 +18,13 @@ use crate::{
     domain::{Change, Handle},
     ports::{Account, Revoked, UserStore},
     services::kit::{
-        Call, Caller, Code, Fault, Json, Kit, Path, Query, Relay,
+        Call, Caller, Code, Fault, Json, Kit, Path, Query,
         answers::{empty, json},
         limits,
-        replay::replay,
     },
     wire::{
         api::{Follow, LogIn, Pending, Profile, SignUp, Viewer},
-        internal::{REPLAY, REVOCATIONS, Revocations, USER_BY_HANDLE},
+        internal::{REVOCATIONS, Revocations, USER_BY_HANDLE},
     },
 };
 
@@ -56,14 +55,11 @@ pub(super) fn public(kit: &Kit, state: &Arc<Users>, keys: &Arc<Keys>) -> Router 
         .finish()
 }
 
-pub(super) fn internal(kit: &Kit, state: &Arc<Users>, relay: &Arc<Relay>) -> Router {
-    let own = kit.internal(Arc::clone(state)).on("GET", USER_BY_HANDLE, user_by_handle).on(
-        "GET",
-        REVOCATIONS,
-        revocations,
-    );
-    let relay = Arc::clone(relay);
-    own.on("POST", REPLAY, async move |since| replay(State(relay), since).await).finish()
+pub(super) fn internal(kit: &Kit, state: &Arc<Users>) -> Router {
+    kit.internal(Arc::clone(state))
+        .on("GET", USER_BY_HANDLE, user_by_handle)
+        .on("GET", REVOCATIONS, revocations)
+        .finish()
 }
 
 impl Users {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     ports::{
-        Bus, Delivery, Kind, Outcome, Queue, QueueStats, Read, Receipt, StoreError, Target,
+        Bus, Kind, Outcome, Queue, QueueStats, Read, Receipt, Received, StoreError, Target,
         bus::{BATCH_MAX, RECEIVES_MAX},
     },
     wire::events::ENVELOPE_BYTES_MAX,
@@ -76,7 +76,7 @@ impl Lanes {
         lane.arrived.notify_waiters();
     }
 
-    fn take(&mut self, queue: Queue, ask: &Ask, now: u64) -> Vec<Delivery> {
+    fn take(&mut self, queue: Queue, ask: &Ask, now: u64) -> Vec<Received> {
         let lane = self.lane(queue);
         let mut ready: Vec<(u64, u64)> = lane
             .messages
@@ -108,7 +108,7 @@ impl Lanes {
             message.held = true;
             let receipt = Receipt(format!("{id}.{}", message.receives));
             let (body, receives) = (message.body.clone(), message.receives);
-            taken.push(Delivery { receipt, body, receives });
+            taken.push(Received { receipt, body, receives });
         }
         taken
     }
@@ -290,7 +290,7 @@ impl Bus for SimBus {
         max: usize,
         wait: Duration,
         visibility: Duration,
-    ) -> Read<Vec<Delivery>> {
+    ) -> Read<Vec<Received>> {
         let deadline = self.0.world.now_ms() + millis(wait);
         let arrived = self.0.world.with(|state, _| state.bus.lane(queue).arrived.clone());
         loop {

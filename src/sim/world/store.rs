@@ -254,10 +254,16 @@ impl TimelineStore for SimStore {
         self.run("put_pairs", told, statements).await
     }
 
-    async fn relations(&self, user: UserId) -> Read<Vec<Relation>> {
+    async fn relations(
+        &self,
+        user: UserId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Read<Vec<Relation>> {
         let look = move |state: &mut State, _| {
-            let rows = state.store.relations.get(&user);
-            Ok(rows.into_iter().flat_map(BTreeMap::values).map(|row| row.value).collect())
+            let rows = state.store.relations.get(&user).into_iter().flatten();
+            let rest = rows.filter(|(other, _)| after.is_none_or(|after| **other > after));
+            Ok(rest.map(|(_, row)| row.value).take(limit).collect())
         };
         self.0.read("relations", user, look).await
     }

@@ -19,6 +19,7 @@ pub mod tokens;
 pub use actor::{Actor, PASSWORD};
 pub use app::{Shape, TestApp, chirp, run_in};
 pub use http::{Answer, Client};
+pub use sse::Stream;
 
 use std::{future::Future, time::Duration};
 

@@ -41,7 +41,7 @@ async fn a_seeded_graph_is_as_if_its_users_had_made_it() {
     let store = &f.stores.timeline.store;
     let page = store.followers(UserId(1), (0, BUCKETS), None, 100).await.unwrap();
     assert_eq!(page.followers.len(), 49);
-    let relations = store.relations(UserId(1)).await.unwrap();
+    let relations = store.relations(UserId(1), None, 100).await.unwrap();
     let followed: Vec<_> = relations.iter().filter(|r| r.follows).map(|r| r.other.0).collect();
     assert_eq!((relations.len(), followed), (49, vec![2, 3]));
     assert!(matches!(seeder.follows(&[edge(4, 4)]).await, Outcome::Failed(_)));

@@ -113,10 +113,10 @@ async fn the_highest_version_of_a_pair_counts_in_any_order() {
     let row =
         |other, follows| Relation { other: UserId(other), follows, blocked: false, mutes: false };
     assert_eq!(
-        store.relations(UserId(1)).await.unwrap(),
+        store.relations(UserId(1), None, 100).await.unwrap(),
         [row(5, false), row(6, false), row(7, false), row(9, true)]
     );
-    assert_eq!(store.relations(UserId(6)).await.unwrap(), [row(1, true)]);
+    assert_eq!(store.relations(UserId(6), None, 100).await.unwrap(), [row(1, true)]);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::{Every, Hushed, faults};
 use crate::{
     ports::{
-        Bus, Delivery, Outcome, Queue, QueueStats, Read, Receipt, Target, bus::BATCH_MAX,
+        Bus, Outcome, Queue, QueueStats, Read, Receipt, Received, Target, bus::BATCH_MAX,
         contract::bus::Context,
     },
     rt::Rt,
@@ -86,10 +86,10 @@ fn all_done(entries: usize) -> Vec<Outcome<()>> {
 }
 
 impl Wrong {
-    fn remember(&self, found: &[Delivery]) {
-        for delivery in found {
-            self.receipts.lock().insert(delivery.receipt.clone(), delivery.body.clone());
-            self.latest.lock().insert(delivery.body.clone(), delivery.receipt.clone());
+    fn remember(&self, found: &[Received]) {
+        for received in found {
+            self.receipts.lock().insert(received.receipt.clone(), received.body.clone());
+            self.latest.lock().insert(received.body.clone(), received.receipt.clone());
         }
     }
 
@@ -136,7 +136,7 @@ impl Bus for Wrong {
         max: usize,
         wait: Duration,
         visibility: Duration,
-    ) -> Read<Vec<Delivery>> {
+    ) -> Read<Vec<Received>> {
         if self.hushed.is_down() {
             return Ok(Vec::new());
         }
@@ -162,7 +162,7 @@ impl Bus for Wrong {
         }
         if self.fault == Fault::InventsMessages && found.is_empty() {
             let receipt = Receipt("0.1".to_owned());
-            found.push(Delivery { receipt, body: Bytes::from_static(b"{}"), receives: 1 });
+            found.push(Received { receipt, body: Bytes::from_static(b"{}"), receives: 1 });
         }
         Ok(found)
     }

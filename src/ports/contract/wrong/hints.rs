@@ -23,6 +23,8 @@ faults! {
     TellsOnlyNews: [a_projection_is_told_to_its_author_whole],
     /// Everybody is told everything.
     TellsEverybody: [nobody_is_told_of_others],
+    /// A delete is told to one user, as news.
+    TellsOneOfDeletes: [a_delete_is_told_to_everybody_once],
     /// A stream begins with the hint before it.
     TellsThePast: [only_what_comes_after_subscribing_is_told],
     /// A user's older stream is forgotten.
@@ -68,6 +70,14 @@ impl Wrong {
                 vec![Hint::Projected { author, tweet, part: 0, parts }]
             }
             (Fault::TellsOnlyNews, Hint::Projected { author, .. }) => vec![Hint::Home(author)],
+            (Fault::TellsOneOfDeletes, Hint::Deleted(_)) => self
+                .memory
+                .lock()
+                .subscribed
+                .first()
+                .map(|user| Hint::Home(*user))
+                .into_iter()
+                .collect(),
             (Fault::TellsEverybody, _) => {
                 self.memory.lock().subscribed.iter().map(|user| Hint::Home(*user)).collect()
             }

@@ -54,6 +54,10 @@ faults! {
     WritesOneCopy: [both_users_have_their_copy],
     /// Blocks are only told to who blocks.
     TellsNoBlocks: [a_copy_tells_the_whole_state],
+    /// A page of relations begins with the last of the page before.
+    RepeatsRelations: [relations_are_paged_each_once_in_order],
+    /// A page of relations leaves one out at its edge.
+    SkipsRelations: [relations_are_paged_each_once_in_order],
     /// Of several versions the last to come counts.
     LastVersionToComeCounts: [
         the_highest_version_counts_in_any_order,
@@ -281,11 +285,21 @@ impl TimelineStore for Wrong {
         self.inner.put_pairs(&bent).await
     }
 
-    async fn relations(&self, user: UserId) -> Read<Vec<Relation>> {
+    async fn relations(
+        &self,
+        user: UserId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Read<Vec<Relation>> {
         if self.hushed.is_down() {
             return Ok(Vec::new());
         }
-        let mut rows = self.inner.relations(user).await?;
+        let after = match self.fault {
+            Fault::RepeatsRelations => after.map(|after| UserId(after.0 - 1)),
+            Fault::SkipsRelations => after.map(|after| UserId(after.0 + 1)),
+            _ => after,
+        };
+        let mut rows = self.inner.relations(user, after, limit).await?;
         match self.fault {
             Fault::WritesOneCopy => rows.retain(|row| row.other > user),
             Fault::TellsNoBlocks => {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::{Plan, Wrong};
 use crate::ports::{
-    Bus, Delivery, Outbox, OutboxRow, OutboxStats, Outcome, Queue, QueueStats, Read, Receipt,
+    Bus, Outbox, OutboxRow, OutboxStats, Outcome, Queue, QueueStats, Read, Receipt, Received,
     Target,
 };
 
@@ -114,7 +114,7 @@ impl Bus for MemBus {
         _max: usize,
         _wait: Duration,
         _visibility: Duration,
-    ) -> Read<Vec<Delivery>> {
+    ) -> Read<Vec<Received>> {
         Ok(Vec::new())
     }
 

@@ -4,16 +4,22 @@ mod mem;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use async_trait::async_trait;
 use serde_json::json;
 
 use self::mem::Mem;
 use super::Deps;
 use crate::{
-    ports::{Bus, GraphStore, KeyStore, Outbox, UserStore},
+    ports::{
+        Bus, GraphStore, KeyStore, Kind, Outbox, Outcome, Read, StoreError, StoredKey, UserStore,
+    },
     services::kit::fakes::{Answer, Applier, MemBus, Replica, TOKEN, World, Wrong},
     wire::routes::Role,
 };
@@ -294,22 +300,55 @@ async fn no_route_but_sign_up_log_in_and_keys_works_without_a_token() {
         assert_eq!(answer.status == 401, expected, "{} {path}: {}", route.method, answer.status);
         assert_ne!(answer.status, 404, "{} {path} is served", route.method);
     }
-    for line in ["GET /internal/users/ada", "POST /internal/replay?since_ms=0"] {
+    for line in ["GET /internal/users/ada", "GET /internal/revocations?since=0"] {
         let guess = [("x-chirp-service-token", "guess")];
         assert_eq!(users.replica.ask_internal(line, &guess, "").await.status, 403, "{line}");
     }
 }
 
+/// Keys that cannot be read at first.
+struct Late {
+    mem: Arc<Mem>,
+    readable: AtomicBool,
+}
+
+#[async_trait]
+impl KeyStore for Late {
+    async fn load(&self) -> Read<Vec<StoredKey>> {
+        if self.readable.load(Ordering::Relaxed) {
+            self.mem.load().await
+        } else {
+            Err(StoreError::new(Kind::Unavailable, "keys", "not yet"))
+        }
+    }
+
+    async fn replace(&self, before: &[StoredKey], after: &[StoredKey]) -> Outcome<Vec<StoredKey>> {
+        self.mem.replace(before, after).await
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_replay_sends_the_outbox_again() {
-    let users = Users::start().await;
-    let ada = users.user("ada").await;
-    users.user("bob").await;
-    users.replica.ask_as(&ada, "POST /follow", r#"{"handle":"bob"}"#).await;
-    users.world.rt.sleep(Duration::from_secs(1)).await;
-    let token = [("x-chirp-service-token", TOKEN)];
-    let answer = users.replica.ask_internal("POST /internal/replay?since_ms=0", &token, "").await;
-    assert_eq!((answer.status, &answer.json), (200, &json!({"rows": 1})));
-    users.world.rt.sleep(Duration::from_secs(1)).await;
-    assert_eq!(users.bus.messages.lock().len(), 2);
+async fn a_question_for_keys_waits_a_moment_for_the_first_ones() {
+    for (readable_after_ms, status) in [(50, 200), (10_000, 503)] {
+        let world = World::new();
+        let mem: Arc<Mem> = Arc::default();
+        let keys = Arc::new(Late { mem: Arc::clone(&mem), readable: AtomicBool::new(false) });
+        let deps = Deps {
+            users: Arc::clone(&mem) as Arc<dyn UserStore>,
+            graph: Arc::clone(&mem) as Arc<dyn GraphStore>,
+            keys: Arc::clone(&keys) as Arc<dyn KeyStore>,
+            outbox: Arc::clone(&mem.outbox) as Arc<dyn Outbox>,
+            bus: Arc::new(MemBus::default()) as Arc<dyn Bus>,
+        };
+        let mut service = super::build(world.common(Role::User), deps);
+        let replica = world.net.add(Role::User, service.public.clone(), service.internal.clone());
+        drop(service.start(&world.rt));
+        let opens = async {
+            world.rt.sleep(Duration::from_millis(readable_after_ms)).await;
+            keys.readable.store(true, Ordering::Relaxed);
+        };
+        let ask = replica.ask("GET /.well-known/jwks.json", &[], "");
+        let (answer, ()) = tokio::join!(ask, opens);
+        assert_eq!(answer.status, status, "readable after {readable_after_ms} ms");
+    }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Wrapped;
-use crate::ports::{Bus, Delivery, Outcome, Queue, QueueStats, Read, Receipt, Target};
+use crate::ports::{Bus, Outcome, Queue, QueueStats, Read, Receipt, Received, Target};
 
 #[async_trait]
 impl Bus for Wrapped<dyn Bus> {
@@ -20,13 +20,13 @@ impl Bus for Wrapped<dyn Bus> {
         max: usize,
         wait: Duration,
         visibility: Duration,
-    ) -> Read<Vec<Delivery>> {
-        let deliveries = self.inner.receive(queue, max, wait, visibility).await?;
-        let receipts: Vec<Receipt> = deliveries.iter().map(|d| d.receipt.clone()).collect();
+    ) -> Read<Vec<Received>> {
+        let batch = self.inner.receive(queue, max, wait, visibility).await?;
+        let receipts: Vec<Receipt> = batch.iter().map(|d| d.receipt.clone()).collect();
         if !receipts.is_empty() {
             let _ = self.inner.acknowledge(queue, &receipts).await;
         }
-        Ok(deliveries)
+        Ok(batch)
     }
 
     async fn acknowledge(&self, _queue: Queue, receipts: &[Receipt]) -> Vec<Outcome<()>> {

@@ -69,8 +69,13 @@ impl TimelineStore for Wrapped<dyn TimelineStore> {
         self.inner.put_pairs(changes).await
     }
 
-    async fn relations(&self, user: UserId) -> Read<Vec<Relation>> {
-        self.inner.relations(user).await
+    async fn relations(
+        &self,
+        user: UserId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Read<Vec<Relation>> {
+        self.inner.relations(user, after, limit).await
     }
 
     async fn followers(

@@ -80,7 +80,7 @@ fn others_may_look_between_two_statements() {
                 assert!(store.put_pairs(&[change]).await.is_done());
             });
             rt.sleep(Duration::from_millis(1)).await;
-            let relations = ports.store.relations(UserId(1)).await.unwrap();
+            let relations = ports.store.relations(UserId(1), None, 100).await.unwrap();
             let page = ports.store.followers(UserId(2), (0, 1024), None, 9).await.unwrap();
             seen_half += u32::from(relations.len() != page.followers.len());
             assert!(put.join().await);
@@ -112,6 +112,8 @@ fn hints_reach_subscribers_at_every_node_until_the_cache_is_down() {
         assert!(other.hints.wanted());
         other.hints.notify(&[Hint::Home(UserId(2)), Hint::Home(UserId(1))]).await;
         assert_eq!(stream.next().await, Some(Hint::Home(UserId(1))));
+        other.hints.notify(&[Hint::Deleted(TweetId(3))]).await;
+        assert_eq!(stream.next().await, Some(Hint::Deleted(TweetId(3))));
         world.act(Act::Down { what: Part::Cache, on: true });
         other.hints.notify(&[Hint::Home(UserId(1))]).await;
         let next = rt.timeout(Duration::from_secs(9), stream.next()).await;

@@ -1,4 +1,4 @@
-//! M06, M08, M09, M17, M20, M21, M24 and MX2, and half of M10: wrappers of the caches.
+//! M06, M08, M09, M17, M20, M21, M24, MX2 and MX3, and half of M10: wrappers of the caches.
 
 use std::{
     cmp::Reverse,
@@ -108,6 +108,7 @@ impl TimelineCache for Wrapped<dyn TimelineCache> {
                 self.arrive(&[user], *entry);
             }
         }
+        let above = if self.mutant == Mutant::MX3 { TweetId(0) } else { above };
         self.inner.push_many(key, entries, above).await
     }
 

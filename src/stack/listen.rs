@@ -24,7 +24,10 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::StackError;
-use crate::rt::Shutdown;
+use crate::{
+    adapters::proof::{self, Proof},
+    rt::Shutdown,
+};
 
 /// A client that has not sent the head of its next request by then is hung up on. Clients that
 /// keep connections open must close idle ones earlier than this.
@@ -73,9 +76,10 @@ pub struct Server {
 }
 
 impl Bound {
-    /// Serves `router` on at most `connections_max` connections at once.
+    /// Serves `router` on at most `connections_max` connections at once, and `proof` to whoever asks
+    /// who listens here.
     #[must_use]
-    pub fn serve(self, router: Router, connections_max: usize) -> Server {
+    pub fn serve(self, router: Router, connections_max: usize, proof: Proof) -> Server {
         let server = Server {
             address: self.address,
             connections: TaskTracker::new(),
@@ -85,6 +89,7 @@ impl Bound {
         };
         let accept = Accept {
             router,
+            proof,
             permits: Arc::new(Semaphore::new(connections_max)),
             connections: server.connections.clone(),
             in_work: Arc::clone(&server.in_work),
@@ -116,6 +121,7 @@ impl Server {
 
 struct Accept {
     router: Router,
+    proof: Proof,
     permits: Arc<Semaphore>,
     connections: TaskTracker,
     in_work: Arc<AtomicUsize>,
@@ -160,13 +166,20 @@ impl Accept {
         let router = self.router.clone();
         let in_work = Arc::clone(&self.in_work);
         let stop = self.stop.clone();
+        let (proof, here) = (self.proof.clone(), stream.local_addr().ok());
         let service = service_fn(move |request: Request<Incoming>| {
+            let proven = here
+                .filter(|_| request.uri().path() == proof::PATH)
+                .map(|here| proof.answer(request.uri().query(), here));
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
             let work = InWork::begin(&in_work);
             let answer = router.clone().oneshot(request);
             async move {
-                let answer = answer.await;
+                let answer = match proven {
+                    Some(proven) => Ok(proven),
+                    None => answer.await,
+                };
                 drop(work);
                 answer
             }
@@ -239,8 +252,30 @@ mod tests {
             .route("/who", get(who))
     }
 
+    fn proof() -> Proof {
+        Proof::new("the token")
+    }
+
+    #[tokio::test]
+    async fn a_listener_proves_itself_for_its_own_address_only() {
+        let server = server(10).await;
+        let here = server.address;
+        let mut stream = TcpStream::connect(here).await.unwrap();
+        proof().demand(&mut stream, here).await.unwrap();
+        let elsewhere = SocketAddr::new(here.ip(), 1);
+        assert!(proof().demand(&mut stream, elsewhere).await.is_err());
+        let mut stream = TcpStream::connect(here).await.unwrap();
+        assert!(Proof::new("guess").demand(&mut stream, here).await.is_err());
+        let asked = call(here, proof::PATH).await;
+        assert!(asked.starts_with("HTTP/1.1 404"), "{asked}");
+    }
+
     async fn server(connections_max: usize) -> Server {
-        bind("127.0.0.1:0".parse().unwrap()).await.unwrap().serve(router(), connections_max)
+        bind("127.0.0.1:0".parse().unwrap()).await.unwrap().serve(
+            router(),
+            connections_max,
+            proof(),
+        )
     }
 
     #[tokio::test]
@@ -249,7 +284,7 @@ mod tests {
         let address = bound.address;
         let early = tokio::spawn(async move { call(address, "/who").await });
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let _server = bound.serve(router(), 10);
+        let _server = bound.serve(router(), 10, proof());
         assert!(early.await.unwrap().ends_with("127.0.0.1"));
         assert!(matches!(bind(address).await, Err(StackError::PortInUse(_))));
     }

@@ -419,8 +419,10 @@ mod tests {
     #[tokio::test]
     async fn what_was_sent_and_not_answered_is_unknown() {
         // Hangs up instead of answering.
-        let hang_up = || async { panic!("as a process that dies") };
-        let address = serve(Router::new().route("/", post::<_, (), _>(hang_up))).await;
+        async fn hang_up() {
+            panic!("as a process that dies");
+        }
+        let address = serve(Router::new().route("/", post(hang_up))).await;
         let peers = peers();
         peers.add_remote(Role::User, &address, &address).unwrap();
         let answer = peers.call(Role::User, 0, Door::Public, request("/")).await;

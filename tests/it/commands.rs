@@ -319,6 +319,7 @@ fn cases() -> Vec<Case> {
         Case {
             name: "number below zero",
             env: &[("CHIRP_UP_PORT", "-1")],
+            run: &["config", "show"],
             exit: 3,
             sentence: "CHIRP_UP_PORT sets `up.port` to -1, which cannot be: ",
             hint: "`chirp config show` lists every key",

@@ -284,7 +284,7 @@ impl Bench {
             rt: self.rt.clone(),
             role: Role::Timeline,
             replica: 0,
-            rpc: Peers::new(self.rt.clone()),
+            rpc: Peers::new(self.rt.clone(), chirp::adapters::proof::Proof::new("nobody calls")),
             limiter: Arc::new(EmbeddedLimiter::new(self.rt.clone())),
             metrics: self.metrics.clone(),
             config: Arc::new(Services::default()),

@@ -5,11 +5,13 @@
 //! the services have been built with it, because they need it to be built.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -21,17 +23,20 @@ use http::{
 };
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use parking_lot::RwLock;
+use tokio::net::TcpStream;
 use tower::ServiceExt;
+
+use super::proof::Proof;
 
 use crate::{
     ports::{
         Kind, Outcome, Rpc, StoreError,
         rpc::{Door, Origin},
     },
-    rt::{Rt, Shutdown},
+    rt::{BoxFuture, Rt, Shutdown},
     wire::routes::Role,
 };
 
@@ -41,7 +46,7 @@ pub const READYZ: &str = "/readyz";
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 /// A health check that takes longer has failed.
 const HEALTH_LIMIT: Duration = Duration::from_secs(1);
-/// A connection that takes longer to make has failed: nothing was sent.
+/// A connection that takes longer to make, or then to prove itself, has failed: nothing was sent.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// An idle connection is closed after this long. Well below the 30 s after which hyper's server
 /// closes it, so that a request seldom meets a connection that is just being closed.
@@ -53,7 +58,37 @@ const IDLE_MAX: usize = 64;
 pub struct Peers {
     rt: Rt,
     replicas: [RwLock<Vec<Arc<Replica>>>; Role::ALL.len()],
-    client: Client<HttpConnector, Body>,
+    client: Client<Proven, Body>,
+}
+
+/// Makes connections, and keeps only those whose other end proves to be of this system.
+#[derive(Clone)]
+struct Proven {
+    connector: HttpConnector,
+    proof: Proof,
+    rt: Rt,
+}
+
+impl tower::Service<Uri> for Proven {
+    type Response = TokioIo<TcpStream>;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.connector.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let (proof, rt) = (self.proof.clone(), self.rt.clone());
+        let connecting = self.connector.call(to);
+        Box::pin(async move {
+            let mut stream = connecting.await?.into_inner();
+            let at = stream.peer_addr()?;
+            let proven = rt.timeout(CONNECT_LIMIT, proof.demand(&mut stream, at)).await;
+            proven.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))?;
+            Ok(TokioIo::new(stream))
+        })
+    }
 }
 
 enum Replica {
@@ -62,9 +97,10 @@ enum Replica {
 }
 
 impl Peers {
-    /// A list without anybody.
+    /// A list without anybody. Whoever is put on it must prove what `proof` demands, on every new
+    /// connection.
     #[must_use]
-    pub fn new(rt: Rt) -> Arc<Self> {
+    pub fn new(rt: Rt, proof: Proof) -> Arc<Self> {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_LIMIT));
         connector.set_nodelay(true);
@@ -73,7 +109,7 @@ impl Peers {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_LIMIT)
             .pool_max_idle_per_host(IDLE_MAX)
-            .build(connector);
+            .build(Proven { connector, proof, rt: rt.clone() });
         Arc::new(Self { rt, replicas: Default::default(), client })
     }
 
@@ -225,16 +261,85 @@ mod tests {
     use bytes::Bytes;
     use futures_util::{StreamExt, stream};
     use http_body_util::BodyExt;
-    use tokio::net::TcpListener;
+    use parking_lot::Mutex;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
 
     use super::*;
-    use crate::rt::tokio_rt::TokioRuntime;
+    use crate::{adapters::proof, rt::tokio_rt::TokioRuntime};
 
+    fn proof() -> Proof {
+        Proof::new("the token")
+    }
+
+    /// A listener of this system.
     async fn serve(router: Router) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let here = listener.local_addr().unwrap();
+        let answer = move |uri: Uri| async move { proof().answer(uri.query(), here) };
+        let router = router.route(proof::PATH, get(answer));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        address
+        here
+    }
+
+    /// A listener of somebody else's, which passes on all that it hears to a role, if there is one,
+    /// and keeps it too.
+    async fn stranger(role: Option<SocketAddr>) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let keep = Arc::clone(&heard);
+        tokio::spawn(async move {
+            while let Ok((mut caller, _)) = listener.accept().await {
+                let keep = Arc::clone(&keep);
+                tokio::spawn(async move {
+                    let mut bytes = vec![0; 4_096];
+                    while let Ok(count @ 1..) = caller.read(&mut bytes).await {
+                        keep.lock().extend_from_slice(&bytes[..count]);
+                        let Some(role) = role else {
+                            let ok = b"HTTP/1.1 204 No Content\r\nx-chirp-proof: 00\r\n\r\n";
+                            caller.write_all(ok).await.unwrap();
+                            continue;
+                        };
+                        let mut role = TcpStream::connect(role).await.unwrap();
+                        role.write_all(&bytes[..count]).await.unwrap();
+                        let count = role.read(&mut bytes).await.unwrap();
+                        caller.write_all(&bytes[..count]).await.unwrap();
+                    }
+                });
+            }
+        });
+        (address, heard)
+    }
+
+    #[tokio::test]
+    async fn a_stranger_at_the_port_of_a_role_hears_nothing() {
+        let role = serve(echo("public")).await;
+        for relay in [None, Some(role)] {
+            let (address, heard) = stranger(relay).await;
+            let peers = peers();
+            peers.set_remote(Role::User, address, address);
+            for door in [Door::Public, Door::Internal] {
+                let mut secret = request("/echo");
+                secret.headers_mut().insert("x-chirp-service-token", "the token".parse().unwrap());
+                let answer = peers.call(Role::User, 0, door, secret).await;
+                assert!(matches!(answer, Outcome::Failed(_)), "{answer:?}");
+            }
+            peers.check_health().await;
+            assert!(!peers.healthy(Role::User, 0));
+            let heard = String::from_utf8(heard.lock().clone()).unwrap();
+            assert!(heard.contains(proof::PATH), "{heard}");
+            assert!(!heard.contains("the token") && !heard.contains("hello"), "{heard}");
+        }
+        // At its own address the role is believed; with another token it is a stranger, too.
+        for (token, trusted) in [("the token", true), ("another", false)] {
+            let peers = Peers::new(TokioRuntime::handle(), Proof::new(token));
+            peers.set_remote(Role::User, role, role);
+            let answer = peers.call(Role::User, 0, Door::Public, request("/echo")).await;
+            assert_eq!(answer.is_done(), trusted, "{answer:?}");
+        }
     }
 
     /// An address where nobody listens.
@@ -244,7 +349,7 @@ mod tests {
     }
 
     fn peers() -> Arc<Peers> {
-        Peers::new(TokioRuntime::handle())
+        Peers::new(TokioRuntime::handle(), proof())
     }
 
     fn request(path: &str) -> Request<Body> {
@@ -296,13 +401,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_sent_and_not_answered_is_unknown() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let mut some = [0; 16];
-            tokio::io::AsyncReadExt::read_exact(&mut socket, &mut some).await.unwrap();
-        });
+        // Hangs up instead of answering.
+        async fn hang_up() {
+            panic!("as a process that dies");
+        }
+        let address = serve(Router::new().route("/", post(hang_up))).await;
         let peers = peers();
         peers.set_remote(Role::User, address, address);
         let answer = peers.call(Role::User, 0, Door::Public, request("/")).await;

@@ -6,9 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::process::{Resource, getrlimit};
+
 use super::{
     Global,
-    exit::{Exit, Failure},
+    exit::{Exit, Failure, quoted},
     printer::Printer,
 };
 use crate::{
@@ -18,6 +20,11 @@ use crate::{
         client::{self, Answer},
     },
 };
+
+/// Open files without which no stack is started: stores, listeners and logs take some 50, and each
+/// connection one.
+const FILES_MIN: u64 = 128;
+const MORE_FILES: &str = "raise the limit of open files: `ulimit -n 1024`";
 
 /// What every verb needs.
 pub(crate) struct Context {
@@ -73,11 +80,11 @@ impl Context {
 /// How this program is called from the same shell, with what finds `dir` again.
 pub(crate) fn call_me(verb: &str, dir: &DataDir) -> String {
     let own = std::env::args().next().filter(|own| own.contains('/'));
-    let own = own.unwrap_or_else(|| "chirp".to_owned());
+    let own = own.map_or_else(|| "chirp".to_owned(), |own| quoted(Path::new(&own)));
     if dir.root() == Path::new(".chirp") {
         format!("{own} {verb}")
     } else {
-        format!("{own} {verb} --data-dir {}", dir.root().display())
+        format!("{own} {verb} --data-dir {}", quoted(dir.root()))
     }
 }
 
@@ -99,14 +106,30 @@ pub(crate) fn not_running(dir: &DataDir) -> Failure {
     Failure::new(Exit::NotRunning, sentence, hint)
 }
 
+/// Refuses to run a stack with so few open files that it would fail in the middle of something.
+pub(crate) fn enough_files() -> Result<(), Failure> {
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < FILES_MIN => {
+            let sentence =
+                format!("at most {limit} files may be open, and chirp needs {FILES_MIN}");
+            Err(Failure::new(Exit::Resources, sentence, MORE_FILES))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Runs `work` to its end on one thread.
-pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime needs two file descriptors").block_on(work)
+    Ok(runtime.map_err(|error| no_runtime(&error))?.block_on(work))
 }
 
 /// Runs `work` to its end on all cores.
-pub(crate) fn block_on_all_cores<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn block_on_all_cores<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.expect("a runtime needs threads and two file descriptors").block_on(work)
+    Ok(runtime.map_err(|error| no_runtime(&error))?.block_on(work))
+}
+
+fn no_runtime(error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Resources, format!("cannot begin: {error}"), MORE_FILES)
 }

@@ -49,7 +49,7 @@ pub(crate) fn run(context: &Context, _args: &Args) -> Result<Exit, Failure> {
         ("data folder", data_folder(&dir)),
         ("free disk", free_disk(dir.root())),
     ];
-    findings.extend(block_on(state(&config, &dir)));
+    findings.extend(block_on(state(&config, &dir))?);
     let mut bad = 0;
     for (name, finding) in &findings {
         let p = context.printer;
@@ -164,11 +164,9 @@ async fn state(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> {
 }
 
 async fn stores(dir: &DataDir) -> Finding {
-    if !dir.root().join("user.db").exists() {
-        return Finding::Ok("are made by the first start".to_owned());
-    }
     match offline::check(dir).await {
-        Ok(()) => Finding::Ok("open, whole, and of this version".to_owned()),
+        Ok(true) => Finding::Ok("open, whole, and of this version".to_owned()),
+        Ok(false) => Finding::Ok("are made by the first start".to_owned()),
         Err(error) => {
             let failure = Failure::from(error);
             Fail(failure.sentence, failure.hint)

@@ -11,12 +11,12 @@ use super::{
     context::{Context, not_running},
     exit::{Exit, Failure},
 };
-use crate::stack::{DataDir, StackError, data_dir::Running};
+use crate::stack::{DataDir, StackError, data_dir::Running, purge::Purged};
 
 /// What a stop may take on top of the time for requests in work.
 const MARGIN: Duration = Duration::from_secs(15);
-/// A process that is just starting is given this long to say who it is.
-const STARTING_MAX: Duration = Duration::from_secs(5);
+/// A process that has just taken the folder is given this long to write down who it is.
+const UNKNOWN_MAX: Duration = Duration::from_secs(5);
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -32,51 +32,57 @@ pub(crate) struct Args {
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let up = context.load(Vec::new())?.config.up;
     let dir = DataDir::at(&up.data_dir);
-    let pids = pids(&dir)?;
-    if pids.is_empty() && !args.purge {
+    let told = stop(&dir, up.drain() + MARGIN)?;
+    if told.is_empty() && !args.purge {
         return Err(not_running(&dir));
     }
-    for pid in &pids {
-        // One that has just ended by itself is stopped as well.
-        if let Some(pid) = i32::try_from(*pid).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
-    }
-    let limit = up.drain() + MARGIN;
-    let began = Instant::now();
-    while dir.running() != Running::Nothing {
-        if began.elapsed() > limit {
-            let sentence = format!("not stopped after {} s: {pids:?} still run", limit.as_secs());
-            return Err(Failure::new(
-                Exit::Timeout,
-                sentence,
-                "`kill -9` ends them; no data is lost",
-            ));
-        }
-        std::thread::sleep(LOOK);
-    }
-    if !pids.is_empty() {
+    if !told.is_empty() {
         context.printer.talk("chirp is down");
     }
     if args.purge {
-        dir.purge().map_err(|error| StackError::other("remove the data folder", error))?;
-        context.printer.talk(&format!("removed the data in `{}`", dir.root().display()));
+        purge(context, &dir)?;
     }
     Ok(Exit::Ok)
 }
 
-fn pids(dir: &DataDir) -> Result<BTreeSet<u32>, Failure> {
+/// Tells every process that holds the folder to stop, also one that is still starting, and waits
+/// until nobody does. Gives whom it told.
+fn stop(dir: &DataDir, limit: Duration) -> Result<BTreeSet<u32>, Failure> {
     let began = Instant::now();
-    loop {
-        match dir.running() {
-            Running::Nothing => return Ok(BTreeSet::new()),
-            Running::Up(run) => return Ok(BTreeSet::from([run.pid])),
-            Running::Roles(runs) => return Ok(runs.iter().map(|(_, run)| run.pid).collect()),
-            Running::Starting if began.elapsed() < STARTING_MAX => std::thread::sleep(LOOK),
-            Running::Starting => {
-                let (path, holder) = (dir.root().to_owned(), "a process that starts".to_owned());
-                return Err(StackError::Locked { path, holder }.into());
+    let mut told = BTreeSet::new();
+    while dir.running() != Running::Nothing {
+        for holder in dir.holders() {
+            if told.insert(holder)
+                && let Some(pid) = i32::try_from(holder).ok().and_then(Pid::from_raw)
+            {
+                // One that has just ended by itself is stopped as well.
+                let _ = kill_process(pid, Signal::TERM);
             }
         }
+        if told.is_empty() && began.elapsed() > UNKNOWN_MAX {
+            let holder = "a process that does not say which it is".to_owned();
+            return Err(StackError::Locked { path: dir.root().to_owned(), holder }.into());
+        }
+        if began.elapsed() > limit {
+            let sentence = format!("not stopped after {} s: {told:?} still run", limit.as_secs());
+            let hint = "`kill -9` ends them; no data is lost";
+            return Err(Failure::new(Exit::Timeout, sentence, hint));
+        }
+        std::thread::sleep(LOOK);
     }
+    Ok(told)
+}
+
+fn purge(context: &Context, dir: &DataDir) -> Result<(), Failure> {
+    let purged = dir.purge().map_err(|error| StackError::other("remove the data folder", error))?;
+    let shown = dir.root().display();
+    let nothing = match purged {
+        Purged::Done => {
+            context.printer.talk(&format!("removed the data in `{shown}`"));
+            return Ok(());
+        }
+        Purged::Absent => format!("there is no data folder `{shown}`: nothing was removed"),
+        Purged::Foreign => format!("`{shown}` is no data folder of chirp: nothing was removed"),
+    };
+    Err(Failure::new(Exit::NotRunning, nothing, "name the folder with `--data-dir`"))
 }

@@ -1,5 +1,7 @@
 //! The one table of exit codes, and what turns an error into sentence, hint and code.
 
+use std::path::Path;
+
 use crate::{config::ConfigError, stack::StackError};
 
 /// How the program ends.
@@ -27,11 +29,13 @@ pub(crate) enum Exit {
     NotRunning = 15,
     /// It did not become ready, or did not stop, in time.
     Timeout = 16,
+    /// The system gives too few open files or threads.
+    Resources = 17,
 }
 
 impl Exit {
     /// Every code, in order.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -43,6 +47,7 @@ impl Exit {
         Self::Locked,
         Self::NotRunning,
         Self::Timeout,
+        Self::Resources,
     ];
 
     /// The number.
@@ -66,6 +71,7 @@ impl Exit {
             Self::Locked => "another process uses the data folder",
             Self::NotRunning => "nothing runs on the data folder",
             Self::Timeout => "it did not become ready, or did not stop, in time",
+            Self::Resources => "the system gives too few open files or threads",
         }
     }
 }
@@ -112,21 +118,23 @@ impl From<StackError> for Failure {
                 (Exit::Unwritable, "choose another folder with `--data-dir`".to_owned())
             }
             StackError::Corrupt { path, .. } => {
-                let folder = path.parent().unwrap_or(path).display();
+                let folder = quoted(path.parent().unwrap_or(path));
                 let hint = format!(
                     "restore the file from a copy, or begin anew: `chirp down --purge --data-dir \
                      {folder}` removes everything in the folder"
                 );
                 (Exit::Corrupt, hint)
             }
-            StackError::Version { found, known, .. } => {
-                let hint = if found > known {
-                    "use the newer program that wrote it, or another folder with `--data-dir`"
-                } else {
-                    "use the older program that wrote it, or another folder with `--data-dir`"
-                };
-                (Exit::Version, hint.to_owned())
-            }
+            StackError::Lost { .. } => (
+                Exit::Corrupt,
+                "put the file back, or the whole folder from a copy; nothing in it was changed"
+                    .to_owned(),
+            ),
+            StackError::Version { .. } => (
+                Exit::Version,
+                "use the newer program that wrote it, or another folder with `--data-dir`"
+                    .to_owned(),
+            ),
             StackError::Locked { .. } => (
                 Exit::Locked,
                 "`chirp status` shows what runs, `chirp down` stops it; or choose another folder \
@@ -138,11 +146,28 @@ impl From<StackError> for Failure {
                 "`chirp logs` may say why; a role of its own process needs its peers running"
                     .to_owned(),
             ),
+            StackError::Stopped => (Exit::Ok, "start it again when it is wanted".to_owned()),
             StackError::Other { .. } => {
                 (Exit::Failure, "`chirp doctor` checks the surroundings".to_owned())
             }
         };
         Self { exit, sentence, hint }
+    }
+}
+
+impl From<clap::Error> for Failure {
+    fn from(error: clap::Error) -> Self {
+        // Its text is a sentence, perhaps with a list, then tips, then the usage, each a paragraph.
+        let text = error.render().to_string();
+        let mut paragraphs = text.trim().split("\n\n");
+        let sentence = paragraphs.next().unwrap_or_default();
+        let sentence: Vec<&str> = sentence.lines().map(str::trim).collect();
+        let sentence = sentence.join(" ");
+        let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence).to_owned();
+        let tips = text.lines().filter_map(|line| line.trim().strip_prefix("tip: "));
+        let tips: Vec<&str> = tips.collect();
+        let hint = if tips.is_empty() { "try `--help`".to_owned() } else { tips.join("; ") };
+        Self::new(Exit::Usage, sentence, hint)
     }
 }
 
@@ -154,6 +179,16 @@ impl From<ConfigError> for Failure {
         };
         Self::new(Exit::Config, error.to_string(), hint)
     }
+}
+
+/// `path` as it can be pasted into a shell.
+pub(crate) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// An error with what caused it, in one line.
@@ -173,6 +208,18 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_can_be_pasted_into_a_shell() {
+        for (path, shown) in [
+            (".chirp", ".chirp"),
+            ("/home/ada/my data", "'/home/ada/my data'"),
+            ("it's", r"'it'\''s'"),
+            ("$HOME", "'$HOME'"),
+        ] {
+            assert_eq!(quoted(Path::new(path)), shown);
+        }
+    }
 
     #[test]
     fn codes_are_distinct_and_the_document_has_the_same_table() {

@@ -20,10 +20,16 @@ mod up;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{
+    CommandFactory, FromArgMatches, Parser, Subcommand,
+    error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand as MissingSubcommand,
+};
 
 use context::Context;
 use exit::Failure;
+use printer::Printer;
+
+use crate::config::env;
 
 /// A Twitter-like feed system in one binary.
 #[derive(Debug, Parser)]
@@ -77,8 +83,13 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too, and are no errors.
-            drop(error.print());
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            if !error.use_stderr() || error.kind() == MissingSubcommand {
+                drop(error.print());
+                return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            }
+            let failure = Failure::from(error);
+            Printer::new(std::env::var_os(env::NO_COLOR).is_some()).fail(&failure);
+            return ExitCode::from(failure.exit.code());
         }
     };
     let context = Context::new(cli.global);

@@ -37,11 +37,11 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
             let (path, holder) = (dir.root().to_owned(), "a process that starts".to_owned());
             return Err(StackError::Locked { path, holder }.into());
         }
-        Running::Nothing => block_on(offline::replay(&dir, since_ms))?,
-        Running::Up(run) => block_on(ask(&dir, BTreeSet::from([run.admin]), since_ms))?,
+        Running::Nothing => block_on(offline::replay(&dir, since_ms))??,
+        Running::Up(run) => block_on(ask(&dir, BTreeSet::from([run.admin]), since_ms))??,
         Running::Roles(runs) => {
             let admins = runs.into_iter().map(|(_, run)| run.admin).collect();
-            block_on(ask(&dir, admins, since_ms))?
+            block_on(ask(&dir, admins, since_ms))??
         }
     };
     context.printer.talk("events that are on their way again:");

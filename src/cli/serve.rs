@@ -3,12 +3,13 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use super::{
-    context::{Context, block_on_all_cores},
+    context::{Context, block_on_all_cores, enough_files},
     exit::{Exit, Failure},
 };
 use crate::{
     config::{Config, Override, env},
     rt::tokio_rt::TokioRuntime,
+    services::timeline::Halves,
     stack::{
         StackError,
         crash_marks::CrashMarks,
@@ -36,10 +37,28 @@ pub(crate) struct Args {
     /// Port of the role's admin listener; 0 takes any free one [default: 0]
     #[arg(long, value_name = "N")]
     admin_port: Option<u16>,
+    /// The queue workers of the timeline role: `with` its routes, `only` them, or `off`. The embedded
+    /// caches are one process's, so the halves cannot run side by side over one data folder: `off`
+    /// leaves deliveries waiting, `only` carries out what waits
+    #[arg(long, value_enum, value_name = "HALF", default_value = "with")]
+    worker: Worker,
     /// Where another role is, instead of what the data folder says:
     /// `user=127.0.0.1:9001,internal=127.0.0.1:9002`; may be repeated
     #[arg(long, value_name = "PEER", value_parser = peer)]
     peer: Vec<Peer>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Worker {
+    With,
+    Only,
+    Off,
+}
+
+impl Worker {
+    const fn halves(self) -> Halves {
+        Halves { http: !matches!(self, Self::Only), worker: !matches!(self, Self::Off) }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -88,18 +107,24 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         key: "up.admin_port",
         value: admin.to_string(),
     }]);
+    if args.worker != Worker::With && !chosen.contains(&Role::Timeline) {
+        let sentence = "`--worker` is for the timeline role, which is not among the roles";
+        let hint = "leave it out, or add `--role timeline`";
+        return Err(Failure::new(Exit::Usage, sentence, hint));
+    }
+    enough_files()?;
     let mut config = context.load(flags.collect())?.config;
     if args.port.is_none() && !chosen.contains(&Role::Gateway) {
         config.up.port = 0;
     }
-    block_on_all_cores(until_told(context, config, &chosen, args.peer.clone()))
+    block_on_all_cores(until_told(context, config, &chosen, args))?
 }
 
 async fn until_told(
     context: &Context,
     config: Config,
     roles: &[Role],
-    peers: Vec<Peer>,
+    args: &Args,
 ) -> Result<Exit, Failure> {
     let mut signals =
         Signals::catch().map_err(|error| StackError::other("catch signals", error))?;
@@ -108,7 +133,8 @@ async fn until_told(
     logs::install(std::io::stderr, &config.log);
     let rt = TokioRuntime::with_points(marks.as_ref().map(CrashMarks::hook));
     let names = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(",");
-    let mut process = Process::start(Arc::new(config), rt, roles, &peers).await?;
+    let mut process =
+        Process::start(Arc::new(config), rt, roles, args.worker.halves(), &args.peer).await?;
     for (role, run) in process.run_files() {
         let line = format!("{role} listens on {}, admin on {}", run.address, run.admin);
         context.printer.talk(&line);

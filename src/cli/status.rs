@@ -109,5 +109,5 @@ fn look(dir: &DataDir) -> Result<Vec<Process>, Failure> {
             processes.push(Process { role, run, ready, queues });
         }
         Ok(processes)
-    })
+    })?
 }

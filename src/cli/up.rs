@@ -8,19 +8,19 @@ use std::{
 };
 
 use super::{
-    context::{Context, block_on_all_cores, call_me},
-    exit::{Exit, Failure},
+    context::{Context, block_on_all_cores, call_me, enough_files},
+    exit::{Exit, Failure, quoted},
     status,
 };
 use crate::{
     config::{Config, Override, env},
-    rt::tokio_rt::TokioRuntime,
+    rt::{Shutdown, tokio_rt::TokioRuntime},
     stack::{
         DataDir, StackError,
         crash_marks::CrashMarks,
         data_dir::{RunFile, Running},
         signals::Signals,
-        up::{Phase, Prepared},
+        up::{Phase, Prepared, Progress},
     },
     telemetry::logs,
 };
@@ -84,9 +84,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let config = context.load(args.overrides())?.config;
     let dir = DataDir::at(&config.up.data_dir);
     if let Running::Up(_) = dir.running() {
-        context.printer.talk("chirp is already up on this data folder");
-        return status::show(context, &dir, true);
+        return already_up(context, &dir);
     }
+    enough_files()?;
     if args.detach {
         return detach(context, &config, &dir);
     }
@@ -94,10 +94,43 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         // Fails only for a leader of a group, which nobody but `--detach` starts us as.
         let _ = rustix::process::setsid();
     }
-    block_on_all_cores(until_told(context, config))
+    match block_on_all_cores(until_told(context, config))?? {
+        Some(exit) => Ok(exit),
+        None => already_up(context, &dir),
+    }
 }
 
-async fn until_told(context: &Context, config: Config) -> Result<Exit, Failure> {
+fn already_up(context: &Context, dir: &DataDir) -> Result<Exit, Failure> {
+    context.printer.talk("chirp is already up on this data folder");
+    status::show(context, dir, true)
+}
+
+/// Takes the folder; `None` if another `up`, which was starting in this instant, is ready by now.
+async fn prepare(
+    config: &Arc<Config>,
+    progress: &Progress<'_>,
+) -> Result<Option<Prepared>, StackError> {
+    let dir = DataDir::at(&config.up.data_dir);
+    let began = Instant::now();
+    loop {
+        let locked = match Prepared::new(Arc::clone(config), progress).await {
+            Err(error @ StackError::Locked { .. }) => error,
+            other => return other.map(Some),
+        };
+        while dir.running() == Running::Starting && began.elapsed() < config.up.ready_timeout() {
+            tokio::time::sleep(LOOK).await;
+        }
+        match dir.running() {
+            Running::Up(_) => return Ok(None),
+            // The other one has failed, or stopped: it is our turn.
+            Running::Nothing => {}
+            Running::Starting | Running::Roles(_) => return Err(locked),
+        }
+    }
+}
+
+/// Runs the stack; `None` if there is one already.
+async fn until_told(context: &Context, config: Config) -> Result<Option<Exit>, Failure> {
     let began = Instant::now();
     let mut signals =
         Signals::catch().map_err(|error| StackError::other("catch signals", error))?;
@@ -110,13 +143,27 @@ async fn until_told(context: &Context, config: Config) -> Result<Exit, Failure> 
             format!("  {:<12}{:<44}{:>6} ms", phase.name, phase.about, phase.took.as_millis());
         context.printer.talk(&context.printer.dim(&line));
     };
-    let prepared = Prepared::new(Arc::new(config.clone()), &progress).await?;
+    let Some(prepared) = prepare(&Arc::new(config.clone()), &progress).await? else {
+        return Ok(None);
+    };
     let lines = log_to_file(prepared.dir(), &config)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "starting");
+    let told = Shutdown::new();
+    let mut start = std::pin::pin!(prepared.start(rt, &progress, &told));
     let stack = tokio::select! {
         biased;
-        () = signals.next() => return Ok(Exit::Ok),
-        stack = prepared.start(rt, &progress) => stack?,
+        () = signals.next() => {
+            told.cancel();
+            start.await
+        }
+        stack = &mut start => stack,
+    };
+    let stack = match stack {
+        Err(StackError::Stopped) => {
+            context.printer.talk("stopped before it was ready");
+            return Ok(Some(Exit::Ok));
+        }
+        stack => stack?,
     };
     if let Some(marks) = &marks {
         marks.write("idle");
@@ -131,7 +178,7 @@ async fn until_told(context: &Context, config: Config) -> Result<Exit, Failure> 
     stack.stop().await;
     tracing::info!("stopped");
     lines.flush();
-    Ok(Exit::Ok)
+    Ok(Some(Exit::Ok))
 }
 
 fn log_to_file(dir: &DataDir, config: &Config) -> Result<logs::Lines, Failure> {
@@ -158,8 +205,8 @@ pub(crate) fn ready_block(context: &Context, dir: &DataDir, run: &RunFile, took:
     p.talk(&format!("  page    {}", p.bold(&format!("{url}/"))));
     p.talk(&format!("  API     {url}  (see docs/api.md)"));
     p.talk(&format!("  admin   http://{}/queues, /metrics, /config", run.admin));
-    p.talk(&format!("  data    {}  (kept; `down --purge` removes it)", root.display()));
-    p.talk(&format!("  logs    {}", logs.display()));
+    p.talk(&format!("  data    {}  (kept; `down --purge` removes it)", quoted(&root)));
+    p.talk(&format!("  logs    {}", quoted(&logs)));
     p.talk("\nOpen the page in two browsers, or try:\n");
     p.talk(&format!(
         "  curl -s {url}/users -H 'content-type: application/json' \

@@ -104,6 +104,18 @@ pub enum ConfigError {
         /// What it must be.
         wanted: &'static str,
     },
+    /// The value is of the right type and yet nothing that the key can take.
+    #[error("{origin} sets `{key}` to {found}, which cannot be: {why}")]
+    Malformed {
+        /// Who sets it.
+        origin: String,
+        /// The key.
+        key: String,
+        /// The value.
+        found: String,
+        /// What the parser says.
+        why: String,
+    },
     /// The value is out of range.
     #[error("{origin} is refused: {invalid}")]
     Invalid {
@@ -228,16 +240,37 @@ impl Merge {
     }
 
     fn finish(self) -> Result<Loaded, ConfigError> {
-        let config = Config::deserialize(self.values).map_err(|error| {
-            // Numbers below zero and malformed addresses pass the type check above.
-            let invalid = Invalid { key: "configuration", problem: error.message().to_owned() };
-            ConfigError::Invalid { origin: "the configuration".to_owned(), invalid }
-        })?;
+        let config = match Config::deserialize(self.values.clone()) {
+            Ok(config) => config,
+            Err(error) => return Err(self.blame(error.message())),
+        };
         config.validate().map_err(|invalid| {
             let origin = self.origins.get(invalid.key).unwrap_or(&Origin::Default).to_string();
             ConfigError::Invalid { origin, invalid }
         })?;
         Ok(Loaded { config, origins: self.origins })
+    }
+
+    /// Finds the value that is not what its key needs although its type is right, such as a number
+    /// below zero or a malformed address: the one that the defaults alone do not bear.
+    fn blame(&self, problem: &str) -> ConfigError {
+        let defaults = Config::default().to_table();
+        let bad = |key: &str| {
+            let (section, name) = key.split_once('.')?;
+            let value = self.values.get(section)?.get(name)?;
+            let mut one = defaults.clone();
+            one.get_mut(section)?.as_table_mut()?.insert(name.to_owned(), value.clone());
+            let error = Config::deserialize(one).err()?;
+            Some((value.to_string(), error.message().to_owned()))
+        };
+        for (key, origin) in &self.origins {
+            if let Some((found, why)) = bad(key) {
+                let (origin, key) = (origin.to_string(), key.clone());
+                return ConfigError::Malformed { origin, key, found, why };
+            }
+        }
+        let (origin, why) = ("the configuration".to_owned(), problem.to_owned());
+        ConfigError::Malformed { origin, key: "?".to_owned(), found: "?".to_owned(), why }
     }
 }
 
@@ -316,7 +349,11 @@ mod tests {
                 file("[up]\nport = 70000"),
                 "chirp.toml is refused: `up.port` is 70000, allowed are 0",
             ),
-            (file("[up]\nport = -1"), "the configuration is refused"),
+            (file("[up]\nport = -1"), "chirp.toml sets `up.port` to -1, which cannot be: "),
+            (
+                env("CHIRP_UP_ADDRESS", "here"),
+                "CHIRP_UP_ADDRESS sets `up.address` to \"here\", which cannot be: ",
+            ),
             (env("CHIRP_UP_PRT", "1"), "the environment sets `CHIRP_UP_PRT`, which is not a key"),
             (env("CHIRP_UP_PORT", "x"), "CHIRP_UP_PORT sets `up.port` to \"x\", which is not a"),
             (

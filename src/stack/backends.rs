@@ -11,11 +11,12 @@ use crate::{
         Db, OpenError, TimelineStores, TweetStores, UserStores,
         cache::{EmbeddedCache, Limits},
         hints::EmbeddedHints,
+        keys::{self, FileKeys},
         limiter::EmbeddedLimiter,
         sqlite::Options,
     },
     config::Config,
-    ports::{Hints, RateLimiter, StoreError},
+    ports::{Hints, KeyStore, Kind, RateLimiter, StoreError},
     rt::Rt,
     wire::routes::Role,
 };
@@ -34,6 +35,9 @@ impl Opened {
         config: &Config,
         roles: &[Role],
     ) -> Result<Self, StackError> {
+        if roles.contains(&Role::User) {
+            check_keys(dir, rt).await?;
+        }
         let root = dir.root().to_owned();
         let (own, clock) = (roles.to_vec(), rt.clone());
         let opened = rt.blocking(move || open_files(&root, &clock, &own)).await;
@@ -103,6 +107,18 @@ impl Opened {
     }
 }
 
+/// Tells of damaged keys before anything waits for them: a service would ask again and again.
+async fn check_keys(dir: &DataDir, rt: &Rt) -> Result<(), StackError> {
+    match FileKeys::new(dir.root(), rt.clone()).load().await {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind == Kind::Corrupt => {
+            let (path, reason) = (dir.root().join(keys::FILE), "it does not hold keys".to_owned());
+            Err(StackError::Corrupt { path, reason })
+        }
+        Err(error) => Err(StackError::other("read the signing keys", error)),
+    }
+}
+
 type Files = (Option<UserStores>, Option<TweetStores>, Option<TimelineStores>);
 
 fn open_files(root: &Path, rt: &Rt, roles: &[Role]) -> Result<Files, OpenError> {
@@ -121,6 +137,7 @@ impl From<OpenError> for StackError {
         match error {
             OpenError::NotWritable { path, why } => Self::Unwritable { path, reason: why },
             OpenError::Corrupt { path, why } => Self::Corrupt { path, reason: why },
+            OpenError::Lost { path, why } => Self::Lost { path, reason: why },
             OpenError::Foreign { path, expected } => {
                 Self::Corrupt { path, reason: format!("it is not the {expected} store") }
             }

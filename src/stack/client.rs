@@ -8,7 +8,10 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 
-use crate::services::kit::{Secret, call::SERVICE_TOKEN};
+use crate::{
+    adapters::proof::Proof,
+    services::kit::{Secret, call::SERVICE_TOKEN},
+};
 
 /// The most that a call waits for.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -21,6 +24,9 @@ pub enum ClientError {
     /// Nobody listens.
     #[error("cannot connect")]
     Connect(#[source] std::io::Error),
+    /// Somebody listens who does not know the token: it was not sent.
+    #[error("the port is another program's by now")]
+    Stranger(#[source] std::io::Error),
     /// It was asked and did not answer in time.
     #[error("no answer within {} s", LIMIT.as_secs())]
     Timeout,
@@ -75,7 +81,13 @@ async fn call(
     }
     let request = request.body(Empty::<Bytes>::new()).map_err(broken)?;
     let work = async {
-        let stream = tokio::net::TcpStream::connect(address).await.map_err(ClientError::Connect)?;
+        let mut stream =
+            tokio::net::TcpStream::connect(address).await.map_err(ClientError::Connect)?;
+        if let Some(token) = token {
+            let at = stream.peer_addr().map_err(ClientError::Connect)?;
+            let proof = Proof::new(&token.0);
+            proof.demand(&mut stream, at).await.map_err(ClientError::Stranger)?;
+        }
         let io = TokioIo::new(stream);
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(io).await.map_err(broken)?;

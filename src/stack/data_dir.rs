@@ -5,7 +5,9 @@
 //! | `user.db`, `tweet.db`, `timeline.db` | the stores, each with `-wal` and `-shm` beside it |
 //! | `keys.json` | signing keys, 0600 |
 //! | `service.token` | proves that a call comes from one of the roles, 0600 |
-//! | `chirp.lock`, `run/<role>.lock` | locks that the kernel frees when their process dies |
+//! | `stores.json` | which stores were made here; each carries the same name of the folder |
+//! | `chirp.lock`, `run/<role>.lock` | locks that the kernel frees when their process dies; whose |
+//! | | they are stands in them |
 //! | `run.json`, `run/<role>.json` | where the running process is reached; see [`RunFile`] |
 //! | `logs/` | logs of `chirp up` |
 //!
@@ -13,10 +15,11 @@
 //! lock of every role it runs, so that no role of a data folder runs twice.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     net::SocketAddr,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -61,6 +64,19 @@ pub struct Lock {
     _files: Vec<File>,
 }
 
+/// What was in the place of a data folder before a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// There was none.
+    Nothing,
+    /// An empty folder.
+    Empty,
+    /// A folder with files, in which chirp has never been.
+    Foreign,
+    /// A data folder.
+    Used,
+}
+
 /// What runs on a data folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Running {
@@ -93,22 +109,32 @@ impl DataDir {
         self.root.join("logs").join("chirp.log")
     }
 
-    /// Makes the folder unless it is there. `true` if it was made now.
+    /// Makes the folder unless it is there. Gives what was there before.
     ///
     /// # Errors
-    /// [`StackError::Unwritable`].
-    pub fn create(&self) -> Result<bool, StackError> {
-        let fresh = !self.root.exists();
+    /// [`StackError::Unwritable`]; nothing is left behind.
+    pub fn create(&self) -> Result<Found, StackError> {
+        let found = self.find();
         for folder in [self.root.clone(), self.root.join("run"), self.root.join("logs")] {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
             if let Err(error) = made {
-                if fresh {
-                    drop(self.purge());
-                }
+                self.undo(found);
                 return Err(self.unwritable(&error));
             }
         }
-        Ok(fresh)
+        Ok(found)
+    }
+
+    fn find(&self) -> Found {
+        let first = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Nothing,
+            entries => entries.map(|mut entries| entries.next()),
+        };
+        match first {
+            Ok(None) => Found::Empty,
+            _ if self.root.join("chirp.lock").exists() => Found::Used,
+            _ => Found::Foreign,
+        }
     }
 
     /// Takes the whole folder, for `chirp up`.
@@ -116,8 +142,8 @@ impl DataDir {
     /// # Errors
     /// [`StackError::Locked`] if any process uses it.
     pub fn lock_all(&self) -> Result<Lock, StackError> {
-        let file = self.lock_file(&self.root.join("chirp.lock"))?;
-        self.taken(|| file.try_lock())?;
+        let file = self.claim(&self.root.join("chirp.lock"), File::try_lock)?;
+        self.sign(&file)?;
         drop(fs::remove_file(self.run_file(None)));
         Ok(Lock { _files: vec![file] })
     }
@@ -127,12 +153,11 @@ impl DataDir {
     /// # Errors
     /// [`StackError::Locked`] if `chirp up` or another process has one of them.
     pub fn lock_roles(&self, roles: &[Role]) -> Result<Lock, StackError> {
-        let shared = self.lock_file(&self.root.join("chirp.lock"))?;
-        self.taken(|| shared.try_lock_shared())?;
+        let shared = self.claim(&self.root.join("chirp.lock"), File::try_lock_shared)?;
         let mut files = vec![shared];
         for role in roles {
-            let file = self.lock_file(&self.role_lock(*role))?;
-            self.taken(|| file.try_lock())?;
+            let file = self.claim(&self.role_lock(*role), File::try_lock)?;
+            self.sign(&file)?;
             drop(fs::remove_file(self.run_file(Some(*role))));
             files.push(file);
         }
@@ -162,6 +187,20 @@ impl DataDir {
             Some(run) => Running::Up(run),
             None => Running::Starting,
         }
+    }
+
+    /// The processes that hold the folder or roles of it, also while they start or stop. Each is
+    /// known to have the lock open that names it, where the system tells (`/proc`).
+    #[must_use]
+    pub fn holders(&self) -> BTreeSet<u32> {
+        let whole = self.root.join("chirp.lock");
+        let locks =
+            if held(&whole) { vec![whole] } else { Role::ALL.map(|r| self.role_lock(r)).into() };
+        let pid = |lock: PathBuf| -> Option<u32> {
+            let pid = fs::read_to_string(&lock).ok()?.trim().parse().ok()?;
+            (held(&lock) && has_open(pid, &lock)).then_some(pid)
+        };
+        locks.into_iter().filter_map(pid).collect()
     }
 
     /// The run file of `chirp up`, or of one role, if one lies there.
@@ -243,12 +282,7 @@ impl DataDir {
     /// anybody's by now.
     #[must_use]
     pub fn running_role(&self, role: Role) -> Option<RunFile> {
-        let held = match File::open(self.role_lock(role)) {
-            // Shared, so that those who ask do not take one another for the holder.
-            Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
-            Err(_) => false,
-        };
-        held.then(|| self.read_run(Some(role))).flatten()
+        held(&self.role_lock(role)).then(|| self.read_run(Some(role))).flatten()
     }
 
     fn run_file(&self, role: Option<Role>) -> PathBuf {
@@ -262,9 +296,36 @@ impl DataDir {
         self.root.join("run").join(format!("{role}.lock"))
     }
 
-    fn lock_file(&self, path: &Path) -> Result<File, StackError> {
-        let open = OpenOptions::new().create(true).append(true).open(path);
-        open.map_err(|error| self.unwritable(&error))
+    /// Takes the lock `path`, which is made if it is missing.
+    fn claim(
+        &self,
+        path: &Path,
+        lock: fn(&File) -> Result<(), TryLockError>,
+    ) -> Result<File, StackError> {
+        let open = || OpenOptions::new().create(true).append(true).open(path);
+        for _ in 0..LOCK_TRIES {
+            let file = match open() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.create()?;
+                    open()
+                }
+                file => file,
+            };
+            let file = file.map_err(|error| self.unwritable(&error))?;
+            self.taken(|| lock(&file))?;
+            // Whoever held it may have removed it with the folder: then it guards nothing.
+            if file.metadata().is_ok_and(|file| is_at(&file, path)) {
+                return Ok(file);
+            }
+        }
+        let (path, holder) = (self.root.clone(), "another process".to_owned());
+        Err(StackError::Locked { path, holder })
+    }
+
+    /// Writes into a lock that is held who holds it.
+    fn sign(&self, mut lock: &File) -> Result<(), StackError> {
+        let written = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
+        written.map_err(|error| self.unwritable(&error))
     }
 
     fn taken(&self, lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), StackError> {
@@ -298,6 +359,30 @@ impl DataDir {
     }
 }
 
+/// Whether another process holds the lock alone. Asked by sharing it for an instant, so that those
+/// who ask do not take one another for the holder.
+fn held(lock: &Path) -> bool {
+    File::open(lock)
+        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// Whether the process `pid` has the file `path` open. The process that a lock names may be dead,
+/// its number another's, and the holder so young that it has not signed yet.
+fn has_open(pid: u32, path: &Path) -> bool {
+    match fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(open) => {
+            open.flatten().any(|file| file.path().metadata().is_ok_and(|f| is_at(&f, path)))
+        }
+        // Where the system does not tell, the lock and its content must do.
+        Err(_) => !Path::new("/proc/self/fd").exists(),
+    }
+}
+
+/// Whether `path` names this very file.
+fn is_at(file: &fs::Metadata, path: &Path) -> bool {
+    path.metadata().is_ok_and(|named| (named.dev(), named.ino()) == (file.dev(), file.ino()))
+}
+
 /// What the system says, without its number.
 fn plain(error: &io::Error) -> String {
     let text = error.to_string();
@@ -324,8 +409,7 @@ mod tests {
     #[test]
     fn a_whole_stack_and_single_roles_exclude_each_other() {
         let (_parent, dir) = fresh();
-        assert!(dir.create().unwrap());
-        assert!(!dir.create().unwrap());
+        assert_eq!(dir.create().unwrap(), Found::Nothing);
         let all = dir.lock_all().unwrap();
         assert!(matches!(dir.lock_all(), Err(StackError::Locked { .. })));
         assert!(matches!(dir.lock_roles(&[Role::User]), Err(StackError::Locked { .. })));
@@ -352,6 +436,75 @@ mod tests {
         let lock = dir.lock_roles(&[Role::Tweet]).unwrap();
         dir.write_run(Some(Role::Tweet), &run_file(9)).unwrap();
         assert_eq!(dir.running(), Running::Roles(vec![(Role::Tweet, run_file(9))]));
+        drop(lock);
+    }
+
+    #[test]
+    fn a_lock_names_its_holder_from_the_first_moment_and_nobody_else() {
+        let (_parent, dir) = fresh();
+        dir.create().unwrap();
+        let own = BTreeSet::from([std::process::id()]);
+        let roles = dir.lock_roles(&[Role::Tweet]).unwrap();
+        assert_eq!(dir.holders(), own);
+        drop(roles);
+        assert_eq!(dir.holders(), BTreeSet::new());
+        let lock = dir.lock_all().unwrap();
+        assert_eq!((dir.running(), dir.holders()), (Running::Starting, own));
+        // As a holder leaves it that has the lock and has not signed yet.
+        let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        fs::write(dir.root().join("chirp.lock"), other.id().to_string()).unwrap();
+        assert_eq!(dir.holders(), BTreeSet::new(), "a stranger is never named");
+        other.kill().unwrap();
+        other.wait().unwrap();
+        drop(lock);
+    }
+
+    #[test]
+    fn a_lock_that_was_removed_with_its_folder_guards_nothing() {
+        let (_parent, dir) = fresh();
+        dir.create().unwrap();
+        let (first, path) = (dir.lock_all().unwrap(), dir.root().join("chirp.lock"));
+        let waiting = File::open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let second = dir.lock_all().unwrap();
+        drop(first);
+        waiting.try_lock().unwrap();
+        assert!(matches!(dir.lock_all(), Err(StackError::Locked { .. })));
+        drop(second);
+    }
+
+    #[test]
+    fn what_a_failed_start_made_is_taken_back_and_nothing_else() {
+        let (_parent, dir) = fresh();
+        for (found, left) in [
+            (Found::Nothing, None),
+            (Found::Empty, Some(vec![])),
+            (Found::Foreign, Some(vec!["letter.txt", "user.db"])),
+        ] {
+            if let Some(names) = &left {
+                fs::create_dir(dir.root()).unwrap();
+                names.iter().for_each(|name| fs::write(dir.root().join(name), "mine").unwrap());
+            }
+            assert_eq!(dir.create().unwrap(), found);
+            let lock = dir.lock_all().unwrap();
+            fs::write(dir.log_file(), "line").unwrap();
+            dir.undo(dir.still(found));
+            drop(lock);
+            let names = |entries: fs::ReadDir| {
+                let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name()).collect();
+                names.sort();
+                names
+            };
+            let now = fs::read_dir(dir.root()).ok().map(names);
+            assert_eq!(now, left.map(|l| l.into_iter().map(Into::into).collect::<Vec<_>>()));
+            drop(fs::remove_dir_all(dir.root()));
+        }
+        // Another start was faster, made a store and has gone again.
+        let found = dir.create().unwrap();
+        let lock = dir.lock_all().unwrap();
+        fs::write(dir.root().join("stores.json"), "{}").unwrap();
+        dir.undo(dir.still(found));
+        assert!(dir.root().join("stores.json").exists());
         drop(lock);
     }
 

@@ -35,7 +35,15 @@ pub enum StackError {
         /// What is wrong.
         reason: String,
     },
-    /// A file of the data folder was written by another version.
+    /// A file of the data folder is not the one that the folder had.
+    #[error("`{}` is not what this data folder had there: {reason}", path.display())]
+    Lost {
+        /// The file.
+        path: PathBuf,
+        /// What was found instead.
+        reason: String,
+    },
+    /// A file of the data folder was written by a newer version.
     #[error("`{}` has data of version {found}, this program knows version {known}", path.display())]
     Version {
         /// The file.
@@ -61,6 +69,9 @@ pub enum StackError {
         /// Which roles.
         roles: Vec<Role>,
     },
+    /// It was told to stop while it was starting.
+    #[error("told to stop before it was ready")]
+    Stopped,
     /// Something that has no remedy of its own.
     #[error("cannot {what}")]
     Other {

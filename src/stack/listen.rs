@@ -26,6 +26,7 @@ use tower::ServiceExt;
 
 use super::StackError;
 use crate::{
+    adapters::proof::{self, Proof},
     config::Up,
     rt::Shutdown,
     services::kit::{
@@ -119,9 +120,9 @@ pub struct Server {
 }
 
 impl Bound {
-    /// Serves `router` within `bounds`.
+    /// Serves `router` within `bounds`, and `proof` to whoever asks who listens here.
     #[must_use]
-    pub fn serve(self, router: Router, bounds: Bounds) -> Server {
+    pub fn serve(self, router: Router, bounds: Bounds, proof: Proof) -> Server {
         let server = Server {
             address: self.address,
             connections: TaskTracker::new(),
@@ -132,6 +133,7 @@ impl Bound {
         let accept = Accept {
             router,
             bounds,
+            proof,
             permits: Arc::new(Semaphore::new(bounds.connections_max)),
             addresses: Places::default(),
             connections: server.connections.clone(),
@@ -165,6 +167,7 @@ impl Server {
 struct Accept {
     router: Router,
     bounds: Bounds,
+    proof: Proof,
     permits: Arc<Semaphore>,
     addresses: Places<IpAddr>,
     connections: TaskTracker,
@@ -221,14 +224,21 @@ impl Accept {
         let first_head_max = self.bounds.first_head_max;
         let begun = Arc::new(Notify::new());
         let heard = Arc::clone(&begun);
+        let (proof, here) = (self.proof.clone(), stream.local_addr().ok());
         let service = service_fn(move |request: Request<Incoming>| {
+            let proven = here
+                .filter(|_| request.uri().path() == proof::PATH)
+                .map(|here| proof.answer(request.uri().query(), here));
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
             heard.notify_one();
             let work = InWork::begin(&in_work);
             let answer = router.clone().oneshot(request);
             async move {
-                let answer = answer.await;
+                let answer = match proven {
+                    Some(proven) => Ok(proven),
+                    None => answer.await,
+                };
                 drop(work);
                 answer
             }

@@ -16,7 +16,7 @@ pub mod error;
 pub mod listen;
 mod node;
 pub mod offline;
-mod purge;
+pub mod purge;
 mod roles;
 pub mod serve;
 pub mod signals;

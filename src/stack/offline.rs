@@ -3,7 +3,14 @@
 use std::sync::Arc;
 
 use super::{DataDir, StackError, backends::Opened};
-use crate::{config::Config, ports::Outcome, rt::tokio_rt::TokioRuntime, wire::routes::Role};
+use crate::{
+    adapters::embedded::folder::Folder, config::Config, ports::Outcome, rt::tokio_rt::TokioRuntime,
+    wire::routes::Role,
+};
+
+/// Whose store is which file.
+const STORES: [(Role, &str); 3] =
+    [(Role::User, "user.db"), (Role::Tweet, "tweet.db"), (Role::Timeline, "timeline.db")];
 
 /// Marks everything that was committed at or after `since_ms` as unsent; the next start publishes
 /// it. Gives the number of events.
@@ -24,14 +31,27 @@ pub async fn replay(dir: &DataDir, since_ms: u64) -> Result<u64, StackError> {
     failure.map_or(Ok(moved), |error| Err(StackError::other("replay an outbox", error)))
 }
 
-/// Opens every store, and closes it again.
+/// Opens every store that was made, closes it again, and reads keys and token. `false` if nothing
+/// was made yet.
 ///
 /// # Errors
-/// Why a store cannot be opened.
-pub async fn check(dir: &DataDir) -> Result<(), StackError> {
-    let opened = open(dir, &Role::ALL).await?;
+/// Why one of them cannot be used.
+pub async fn check(dir: &DataDir) -> Result<bool, StackError> {
+    let known = Folder::read(dir.root())?;
+    // A folder of an older build has no list.
+    let made = |store: &&str| match &known {
+        Some(folder) => folder.has(store),
+        None => dir.root().join(store).exists(),
+    };
+    let roles: Vec<Role> =
+        STORES.iter().filter(|(_, store)| made(store)).map(|(r, _)| *r).collect();
+    dir.read_token()?;
+    if roles.is_empty() {
+        return Ok(false);
+    }
+    let opened = open(dir, &roles).await?;
     opened.0.close(&TokioRuntime::handle()).await;
-    Ok(())
+    Ok(true)
 }
 
 async fn open(

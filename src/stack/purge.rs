@@ -2,8 +2,8 @@
 
 use std::{fs, io, path::Path};
 
-use super::data_dir::DataDir;
-use crate::wire::routes::Role;
+use super::data_dir::{DataDir, Found};
+use crate::{adapters::embedded::folder, wire::routes::Role};
 
 impl DataDir {
     /// Removes the files that chirp puts here, by their exact names, and the folder if nothing else is
@@ -11,28 +11,82 @@ impl DataDir {
     ///
     /// # Errors
     /// What the system says; what was removed by then stays removed.
-    pub fn purge(&self) -> io::Result<()> {
+    pub fn purge(&self) -> io::Result<Purged> {
         let root = match fs::canonicalize(self.root()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Purged::Absent),
             root => root?,
         };
-        let lock = root.join("chirp.lock");
         let empty = fs::read_dir(&root)?.next().is_none();
-        if !lock.exists() && !empty {
-            return Ok(());
+        if !root.join("chirp.lock").exists() && !empty {
+            return Ok(Purged::Foreign);
         }
-        purge_folder(&root.join("run"), is_run_file)?;
-        purge_folder(&root.join("logs"), is_log)?;
-        for entry in fs::read_dir(&root)? {
-            let name = entry?.file_name();
-            if name.to_str().is_some_and(is_own) {
-                absent_is_fine(fs::remove_file(root.join(&name)))?;
-            }
-        }
-        // Last, so that a purge that was stopped can be repeated.
-        absent_is_fine(fs::remove_file(&lock))?;
-        remove_if_empty(&root)
+        purge_files(&root)?;
+        remove_if_empty(&root)?;
+        Ok(Purged::Done)
     }
+
+    /// What a start found, as it must be seen once it has the lock: another may have been here
+    /// since, and what that one made is not to be taken back.
+    pub(super) fn still(&self, found: Found) -> Found {
+        if self.root().join(folder::FILE).exists() { Found::Used } else { found }
+    }
+
+    /// Takes back what a start made that then failed. Best effort: the start has failed for a better
+    /// reason than this could give. The caller holds the whole folder.
+    pub(super) fn undo(&self, found: Found) {
+        let root = self.root();
+        let undone = match found {
+            Found::Nothing => purge_files(root).and_then(|()| remove_if_empty(root)),
+            Found::Empty => purge_files(root),
+            // Whether a store there was made now cannot be told, so the first one ends the matter.
+            Found::Foreign if !root.join(folder::FILE).exists() => purge_frame(root),
+            Found::Foreign | Found::Used => Ok(()),
+        };
+        drop(undone);
+    }
+
+    /// As [`Self::undo`], for a process that shares the folder: only while nobody else is there, and
+    /// nobody has made a store.
+    pub(super) fn undo_shared(&self, found: Found) {
+        if found == Found::Used {
+            return;
+        }
+        if let Ok(_alone) = self.lock_all()
+            && !self.root().join(folder::FILE).exists()
+        {
+            self.undo(found);
+        }
+    }
+}
+
+/// What came of a purge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purged {
+    /// There is no such folder.
+    Absent,
+    /// It is not a folder of chirp's: nothing was touched.
+    Foreign,
+    /// What was chirp's is gone.
+    Done,
+}
+
+/// Removes the files of chirp's in `root`.
+fn purge_files(root: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(root)? {
+        let name = entry?.file_name();
+        if name.to_str().is_some_and(is_own) {
+            absent_is_fine(fs::remove_file(root.join(&name)))?;
+        }
+    }
+    purge_frame(root)
+}
+
+/// Removes what every start makes, whatever comes of it.
+fn purge_frame(root: &Path) -> io::Result<()> {
+    purge_folder(&root.join("run"), is_run_file)?;
+    purge_folder(&root.join("logs"), is_log)?;
+    // Last, so that a purge that was stopped can be repeated.
+    absent_is_fine(fs::remove_file(root.join("chirp.lock")))
 }
 
 /// Whether `name`, right in the data folder, is a file of chirp's other than its lock.
@@ -43,6 +97,7 @@ fn is_own(name: &str) -> bool {
     });
     store
         || matches!(name, "keys.json" | "keys.json.new" | "keys.lock" | "service.token")
+        || matches!(name, "stores.json" | "stores.json.new" | "stores.lock")
         || matches!(name, "run.json" | "run.json.new")
         || name.strip_prefix("service.token.").is_some_and(token)
 }
@@ -110,7 +165,7 @@ mod tests {
         for name in others {
             fs::write(dir.root().join(name), "mine").unwrap();
         }
-        dir.purge().unwrap();
+        assert_eq!(dir.purge().unwrap(), Purged::Done);
         for name in others {
             assert!(dir.root().join(name).exists(), "{name} is not chirp's");
         }
@@ -119,7 +174,7 @@ mod tests {
         }
         // Without chirp's lock it is no data folder any more.
         fs::write(dir.root().join("user.db"), "somebody else's").unwrap();
-        dir.purge().unwrap();
+        assert_eq!(dir.purge().unwrap(), Purged::Foreign);
         assert!(dir.root().join("user.db").exists());
     }
 
@@ -128,8 +183,8 @@ mod tests {
         let (_parent, dir) = fresh();
         dir.create().unwrap();
         fs::write(dir.root().join("chirp.lock"), "").unwrap();
-        dir.purge().unwrap();
+        assert_eq!(dir.purge().unwrap(), Purged::Done);
         assert!(!dir.root().exists());
-        dir.purge().unwrap();
+        assert_eq!(dir.purge().unwrap(), Purged::Absent);
     }
 }

@@ -74,6 +74,8 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) config: Arc<Config>,
     pub(super) token: Secret,
+    /// What a timeline role of this process does.
+    pub(super) halves: Halves,
     pub(super) stop: Shutdown,
 }
 
@@ -110,7 +112,7 @@ impl Shared {
                 let bodies = self.near(bodies);
                 let bus = backends.bus.clone()?;
                 let deps = timeline::Deps { store, cache, relations, bodies, bus, hints };
-                Some(timeline::build(common, deps, Halves { http: true, worker: true }))
+                Some(timeline::build(common, deps, self.halves))
             }
         }
     }

@@ -27,10 +27,11 @@ use super::{
     roles::Shared,
 };
 use crate::{
-    adapters::rpc::Peers,
+    adapters::{proof::Proof, rpc::Peers},
     config::Config,
     ports::Rpc,
     rt::{Rt, Shutdown},
+    services::timeline::Halves,
     telemetry::Metrics,
     wire::routes::Role,
 };
@@ -70,6 +71,7 @@ impl Process {
         config: Arc<Config>,
         rt: Rt,
         roles: &[Role],
+        halves: Halves,
         peers: &[Peer],
     ) -> Result<Self, StackError> {
         let mut listeners = Vec::new();
@@ -77,18 +79,24 @@ impl Process {
             listeners.push((*role, listen(&config, *role, roles).await?));
         }
         let dir = DataDir::at(&config.up.data_dir);
-        dir.create()?;
-        let lock = dir.lock_roles(roles)?;
-        let opened = Opened::open(&dir, &rt, &config, roles).await?;
+        let found = dir.create()?;
+        let opened = async {
+            let lock = dir.lock_roles(roles)?;
+            Ok((Opened::open(&dir, &rt, &config, roles).await?, lock))
+        };
+        let (opened, lock) = opened.await.inspect_err(|_: &StackError| dir.undo_shared(found))?;
 
-        let rpc = Peers::new(rt.clone());
+        let token = dir.service_token(&rt)?;
+        let proof = Proof::new(&token.0);
+        let rpc = Peers::new(rt.clone(), proof.clone());
         let stop = Shutdown::new();
         let shared = Shared {
             rt: rt.clone(),
             rpc: rpc.clone(),
             metrics: Metrics::new(),
             config: Arc::clone(&config),
-            token: dir.service_token(&rt)?,
+            token,
+            halves,
             stop: stop.clone(),
         };
         let mut services = Vec::new();
@@ -121,8 +129,8 @@ impl Process {
                 token: shared.token.clone(),
             };
             let admin_router = state.router().fallback_service(service.internal.clone());
-            node.servers.push(public.serve(service.public.clone(), bounds));
-            node.servers.push(admin.serve(admin_router, bounds));
+            node.servers.push(public.serve(service.public.clone(), bounds, proof.clone()));
+            node.servers.push(admin.serve(admin_router, bounds, proof.clone()));
             dir.write_run(Some(role), &run)?;
             runs.push((role, run));
         }
@@ -208,7 +216,7 @@ fn search(
                         tracing::info!(%role, address = %run.address, "found a role");
                         list.set_remote(*role, run.address, run.admin);
                     } else {
-                        // Whoever gets its port next must not be sent the service token.
+                        // Whoever gets its port next is not asked in vain, again and again.
                         tracing::warn!(%role, "a role has gone");
                         list.forget(*role);
                     }

@@ -1,4 +1,4 @@
-//! Signals: the first SIGINT or SIGTERM asks for a clean stop, the second kills.
+//! Signals: the first SIGINT, SIGTERM or SIGHUP asks for a clean stop, the second kills.
 
 use std::io;
 
@@ -12,10 +12,11 @@ pub const TOLD_TWICE: i32 = 130;
 pub struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
 }
 
 impl Signals {
-    /// Catches both signals from now on.
+    /// Catches them all from now on.
     ///
     /// # Errors
     /// If the system has no room for another handler.
@@ -23,6 +24,8 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            // The terminal has gone; `up --detach` outlives it.
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
@@ -32,6 +35,7 @@ impl Signals {
             biased;
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
         }
     }
 

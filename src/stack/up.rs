@@ -1,8 +1,9 @@
 //! `chirp up`: every role in one process, over the embedded backends.
 //!
-//! Phases, in this order: listeners are bound (so a port in use is found before anything is made),
-//! the data folder is made and locked, the stores are opened, the roles built and started, the
-//! listeners served, and readiness awaited. Replicas are task groups with near-caches of their own.
+//! Phases, in this order: the data folder is made and locked (so that of two starts at the same
+//! instant the later one finds the earlier), listeners are bound, the stores are opened, the roles
+//! built and started, the listeners served, and readiness awaited. A start that fails takes back
+//! what it made. Replicas are task groups with near-caches of their own.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -14,15 +15,16 @@ use super::{
     DataDir, StackError,
     admin::Admin,
     backends::Opened,
-    data_dir::{Lock, RunFile},
+    data_dir::{Found, Lock, RunFile},
     listen::{Bound, Bounds, bind},
     node::Node,
     roles::Shared,
 };
 use crate::{
-    adapters::rpc::Peers,
+    adapters::{proof::Proof, rpc::Peers},
     config::Config,
     rt::{Rt, Shutdown},
+    services::timeline::Halves,
     telemetry::Metrics,
     wire::routes::Role,
 };
@@ -41,7 +43,7 @@ pub struct Phase {
 /// Told of every finished phase.
 pub type Progress<'a> = dyn Fn(Phase) + 'a;
 
-/// Listeners are bound and the data folder is ours. Dropping it undoes what was made.
+/// The data folder is ours and listeners are bound. Dropping it undoes what was made.
 #[derive(Debug)]
 pub struct Prepared {
     config: Arc<Config>,
@@ -64,25 +66,34 @@ pub struct Stack {
     _lock: Lock,
 }
 
-/// Removes a data folder that was made by a start which then failed.
+/// Takes back what a start made, unless it succeeds.
 #[derive(Debug)]
-struct Undo(Option<DataDir>);
+struct Undo {
+    dir: DataDir,
+    found: Found,
+}
 
 impl Drop for Undo {
     fn drop(&mut self) {
-        if let Some(dir) = &self.0 {
-            // The start has failed for a better reason than this could give.
-            drop(dir.purge());
-        }
+        self.dir.undo(self.found);
     }
 }
 
 impl Prepared {
-    /// Binds the listeners, makes the data folder and locks it.
+    /// Makes the data folder, locks it, and binds the listeners.
     ///
     /// # Errors
     /// [`StackError`]; nothing is left behind.
     pub async fn new(config: Arc<Config>, progress: &Progress<'_>) -> Result<Self, StackError> {
+        let began = Instant::now();
+        let dir = DataDir::at(&config.up.data_dir);
+        let found = dir.create()?;
+        let lock = dir.lock_all()?;
+        let undo = Undo { dir: dir.clone(), found: dir.still(found) };
+        let new = if undo.found == Found::Used { "" } else { " (new)" };
+        let about = format!("{}{new}", dir.root().display());
+        progress(Phase { name: "data folder", about, took: began.elapsed() });
+
         let began = Instant::now();
         let port = |port: u64| u16::try_from(port).unwrap_or(u16::MAX);
         let public = bind(SocketAddr::new(config.up.address, port(config.up.port))).await?;
@@ -90,17 +101,6 @@ impl Prepared {
         let admin = bind(SocketAddr::new(loopback, port(config.up.admin_port))).await?;
         let about = format!("{} and {}", public.address, admin.address);
         progress(Phase { name: "listeners", about, took: began.elapsed() });
-
-        let began = Instant::now();
-        let dir = DataDir::at(&config.up.data_dir);
-        let fresh = dir.create()?;
-        let mut undo = Undo(None);
-        let lock = dir.lock_all()?;
-        if fresh {
-            undo.0 = Some(dir.clone());
-        }
-        let about = format!("{}{}", dir.root().display(), if fresh { " (new)" } else { "" });
-        progress(Phase { name: "data folder", about, took: began.elapsed() });
         Ok(Self { config, dir, undo, lock, public, admin })
     }
 
@@ -110,11 +110,17 @@ impl Prepared {
         &self.dir
     }
 
-    /// Opens the stores, builds and starts the roles, serves, and waits until all are ready.
+    /// Opens the stores, builds and starts the roles, serves, and waits until all are ready, or
+    /// until `told` says that it shall stop. It must not be dropped: a thread may be making files.
     ///
     /// # Errors
     /// [`StackError`]; nothing runs any more, and a data folder that was made for this is removed.
-    pub async fn start(self, rt: Rt, progress: &Progress<'_>) -> Result<Stack, StackError> {
+    pub async fn start(
+        self,
+        rt: Rt,
+        progress: &Progress<'_>,
+        told: &Shutdown,
+    ) -> Result<Stack, StackError> {
         // Dropped from the last to the first: the folder is undone before it is unlocked.
         let Self { config, dir, lock, mut undo, public, admin } = self;
         let began = Instant::now();
@@ -124,14 +130,17 @@ impl Prepared {
         progress(Phase { name: "stores", about, took: began.elapsed() });
 
         let began = Instant::now();
-        let rpc = Peers::new(rt.clone());
+        let token = dir.service_token(&rt)?;
+        let proof = Proof::new(&token.0);
+        let rpc = Peers::new(rt.clone(), proof.clone());
         let stop = Shutdown::new();
         let shared = Shared {
             rt: rt.clone(),
             rpc: rpc.clone(),
             metrics: metrics.clone(),
             config: Arc::clone(&config),
-            token: dir.service_token(&rt)?,
+            token,
+            halves: Halves::BOTH,
             stop: stop.clone(),
         };
         let mut services = Vec::new();
@@ -169,15 +178,17 @@ impl Prepared {
             token: shared.token.clone(),
         };
         let bounds = Bounds::of(&config.up);
-        node.servers.push(public.serve(page, bounds));
-        node.servers.push(admin.serve(admin_state.router().merge(internal), bounds));
-        if let Err(error) = node.until_ready(config.up.ready_timeout()).await {
+        node.servers.push(public.serve(page, bounds, proof.clone()));
+        let admin_router = admin_state.router().merge(internal);
+        node.servers.push(admin.serve(admin_router, bounds, proof.clone()));
+        let ready = told.run_until_cancelled(node.until_ready(config.up.ready_timeout())).await;
+        if let Err(error) = ready.unwrap_or(Err(StackError::Stopped)) {
             node.stop(Duration::ZERO).await;
             opened.close(&rt).await;
             return Err(error);
         }
         dir.write_run(None, &run)?;
-        undo.0 = None;
+        undo.found = Found::Used;
         let about = "every replica holds keys and revocations".to_owned();
         progress(Phase { name: "ready", about, took: began.elapsed() });
         Ok(Stack { rt, node, opened, dir, run, drain: config.up.drain(), _lock: lock })

@@ -75,6 +75,26 @@ fn newer_store(folder: &Path) -> (Option<Holder>, String) {
     (None, String::new())
 }
 
+fn lost_store(folder: &Path) -> (Option<Holder>, String) {
+    stopped_stack(folder);
+    fs::remove_file(folder.join(".chirp/tweet.db")).unwrap();
+    (None, String::new())
+}
+
+fn empty_store(folder: &Path) -> (Option<Holder>, String) {
+    stopped_stack(folder);
+    fs::write(folder.join(".chirp/timeline.db"), "").unwrap();
+    (None, String::new())
+}
+
+fn swapped_store(folder: &Path) -> (Option<Holder>, String) {
+    stopped_stack(folder);
+    let other = tempfile::tempdir().unwrap();
+    stopped_stack(other.path());
+    fs::copy(other.path().join(".chirp/user.db"), folder.join(".chirp/user.db")).unwrap();
+    (None, String::new())
+}
+
 fn damaged_token(folder: &Path) -> (Option<Holder>, String) {
     stopped_stack(folder);
     fs::write(folder.join(".chirp/service.token"), "short").unwrap();
@@ -156,6 +176,31 @@ fn cases() -> Vec<Case> {
             ..DEFAULT
         },
         Case {
+            name: "lost store",
+            given: lost_store,
+            exit: 12,
+            sentence: "`.chirp/tweet.db` is not what this data folder had there: it is missing",
+            hint: "put the file back, or the whole folder from a copy",
+            ..DEFAULT
+        },
+        Case {
+            name: "empty store, single role",
+            given: empty_store,
+            run: &["serve", "--role", "user", "--port", "0"],
+            exit: 12,
+            sentence: "`.chirp/timeline.db` is not what this data folder had there: it is empty",
+            hint: "put the file back",
+            ..DEFAULT
+        },
+        Case {
+            name: "store of another folder",
+            given: swapped_store,
+            exit: 12,
+            sentence: "`.chirp/user.db` is not what this data folder had there: it is another folder",
+            hint: "put the file back",
+            ..DEFAULT
+        },
+        Case {
             name: "damaged token",
             given: damaged_token,
             exit: 12,
@@ -227,10 +272,76 @@ fn cases() -> Vec<Case> {
         Case {
             name: "keys that cannot be read",
             given: damaged_keys,
-            env: &[("CHIRP_UP_READY_TIMEOUT_MS", "300")],
-            exit: 16,
-            sentence: "not ready after 300 ms: ",
-            hint: "`chirp logs` may say why",
+            exit: 12,
+            sentence: "`.chirp/keys.json` is damaged: it does not hold keys",
+            hint: "restore the file from a copy",
+            ..DEFAULT
+        },
+        Case {
+            name: "a path with a space",
+            run: &["status", "--data-dir", "my data"],
+            exit: 15,
+            sentence: "nothing runs on the data folder `my data`",
+            hint: "up --data-dir 'my data'` starts it",
+            clean: true,
+            ..DEFAULT
+        },
+        Case {
+            name: "no folder to purge",
+            run: &["down", "--purge"],
+            exit: 15,
+            sentence: "there is no data folder `.chirp`: nothing was removed",
+            hint: "name the folder with `--data-dir`",
+            clean: true,
+            ..DEFAULT
+        },
+        Case {
+            name: "somebody else's folder to purge",
+            given: |folder| {
+                fs::create_dir(folder.join("photos")).unwrap();
+                fs::write(folder.join("photos/user.db"), "mine").unwrap();
+                (None, String::new())
+            },
+            run: &["down", "--purge", "--data-dir", "photos"],
+            exit: 15,
+            sentence: "`photos` is no data folder of chirp: nothing was removed",
+            hint: "name the folder with `--data-dir`",
+            ..DEFAULT
+        },
+        Case {
+            name: "malformed address",
+            given: |folder| config("[up]\naddress = \"here\"\n", folder),
+            exit: 3,
+            sentence: "chirp.toml sets `up.address` to \"here\", which cannot be: ",
+            hint: "`chirp config show` lists every key",
+            ..DEFAULT
+        },
+        Case {
+            name: "number below zero",
+            env: &[("CHIRP_UP_PORT", "-1")],
+            run: &["config", "show"],
+            exit: 3,
+            sentence: "CHIRP_UP_PORT sets `up.port` to -1, which cannot be: ",
+            hint: "`chirp config show` lists every key",
+            clean: true,
+            ..DEFAULT
+        },
+        Case {
+            name: "workers without their role",
+            run: &["serve", "--role", "user", "--worker", "off"],
+            exit: 2,
+            sentence: "`--worker` is for the timeline role, which is not among the roles",
+            hint: "leave it out, or add `--role timeline`",
+            clean: true,
+            ..DEFAULT
+        },
+        Case {
+            name: "no role at all",
+            run: &["serve"],
+            exit: 2,
+            sentence: "the following required arguments were not provided: --role <ROLE>",
+            hint: "hint: try `--help`",
+            clean: true,
             ..DEFAULT
         },
         Case {
@@ -273,7 +384,7 @@ fn cases() -> Vec<Case> {
             run: &["up", "--prot", "1"],
             exit: 2,
             sentence: "unexpected argument '--prot' found",
-            hint: "a similar argument exists: '--port'",
+            hint: "hint: a similar argument exists: '--port'",
             clean: true,
             ..DEFAULT
         },
@@ -282,7 +393,7 @@ fn cases() -> Vec<Case> {
             run: &["serve", "--role", "mail"],
             exit: 2,
             sentence: "the roles are gateway, user, tweet, timeline, and `all`",
-            hint: "try '--help'",
+            hint: "hint: try `--help`",
             clean: true,
             ..DEFAULT
         },
@@ -291,7 +402,7 @@ fn cases() -> Vec<Case> {
             run: &["replay", "--since", "tomorrow"],
             exit: 2,
             sentence: "it is neither like `2h` nor like `2026-11-24T13:00:00Z` nor",
-            hint: "try '--help'",
+            hint: "hint: try `--help`",
             clean: true,
             ..DEFAULT
         },
@@ -323,6 +434,45 @@ fn every_condition_has_its_sentence_its_hint_and_its_exit_code() {
             assert!(left.is_empty(), "{name} left {left:?}");
         }
     }
+}
+
+#[test]
+fn too_few_open_files_are_told_by_every_verb_and_by_none_with_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    for (limit, args, exit) in [
+        (16, "up --port 0 --admin-port 0", 17),
+        (16, "serve --role all --port 0", 17),
+        (4, "doctor", 17),
+    ] {
+        let call = format!("ulimit -n {limit}; exec {} {args}", env!("CARGO_BIN_EXE_chirp"));
+        let mut shell = std::process::Command::new("sh");
+        let output = shell.args(["-c", &call]).current_dir(folder.path()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(exit), "{args}: {said}");
+        assert!(said.contains("hint: raise the limit of open files: `ulimit -n 1024`"), "{said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+    assert!(fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing is left behind");
+}
+
+#[test]
+fn a_doctor_sees_what_a_start_would_refuse_and_changes_nothing() {
+    for (given, finding) in [
+        (damaged_keys as fn(&Path) -> (Option<Holder>, String), "keys.json` is damaged"),
+        (damaged_token, "service.token` is damaged"),
+        (lost_store, "tweet.db` is not what this data folder had"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        given(folder.path());
+        let output = run_in(folder.path(), &["doctor"]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(finding), "{said}\nlacks {finding}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let said = String::from_utf8(run_in(folder.path(), &["doctor"]).stdout).unwrap();
+    assert!(said.contains("are made by the first start"), "{said}");
+    assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! What only the system itself and its operator may call: internal routes, the admin listener.
 
-use chirp::wire::routes::Role;
+use chirp::{stack::data_dir::RunFile, wire::routes::Role};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Shape, TestApp, in_both_shapes};
+use crate::support::{PATIENCE, Shape, TestApp, eventually, in_both_shapes};
 
 in_both_shapes! {
     async fn what_roles_say_to_each_other_is_closed_to_everybody_else(app: TestApp) {
@@ -42,6 +43,57 @@ in_both_shapes! {
             let call = app.client.call(admin, method, path, &right, body.as_ref());
             call.await.unwrap().expect(status);
         }
+    }
+
+    async fn a_stranger_at_the_address_of_a_role_is_told_no_secret(app: TestApp) {
+        if app.shape == Shape::OneProcess {
+            return;
+        }
+        // As after kill -9: the file names a port that is somebody else's by now.
+        let stranger = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = stranger.local_addr().unwrap();
+        let file = app.data_dir().join("run/user.json");
+        let before = std::fs::read(&file).unwrap();
+        let mut run: RunFile = serde_json::from_slice(&before).unwrap();
+        (run.address, run.admin) = (port, port);
+        std::fs::write(&file, serde_json::to_vec(&run).unwrap()).unwrap();
+        let hears = async {
+            let mut heard = String::new();
+            // The caller hangs up after the answer, and calls again for its next request.
+            for _ in 0..3 {
+                let (mut caller, _) = stranger.accept().await.unwrap();
+                let mut bytes = vec![0; 4_096];
+                let count = caller.read(&mut bytes).await.unwrap();
+                caller.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                let more = caller.read(&mut bytes[count..]).await.unwrap_or(0);
+                heard.push_str(std::str::from_utf8(&bytes[..count + more]).unwrap());
+            }
+            heard
+        };
+        let asks = async {
+            let body = json!({ "handle": "ada", "password": "correct horse" });
+            loop {
+                let _ = app.client.call(app.address, "POST", "/users", &[], Some(&body)).await;
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let heard = tokio::select! {
+            biased;
+            heard = tokio::time::timeout(PATIENCE, hears) => heard.unwrap(),
+            () = asks => unreachable!(),
+        };
+        let token = std::fs::read_to_string(app.data_dir().join("service.token")).unwrap();
+        for secret in [token.as_str(), "correct horse"] {
+            assert!(!heard.contains(secret), "{heard}");
+        }
+        // Once it is found again it is believed again.
+        std::fs::write(&file, &before).unwrap();
+        eventually("the role is found", || async {
+            let body = json!({ "handle": "bob", "password": "correct horse" });
+            let call = app.client.call(app.address, "POST", "/users", &[], Some(&body));
+            (call.await.ok()?.status == 201).then_some(())
+        })
+        .await;
     }
 
     async fn repairs_of_the_admin_listener_need_the_service_token(app: TestApp) {

@@ -122,6 +122,124 @@ fn a_detached_stack_gives_the_terminal_back_and_a_second_up_is_status() {
 }
 
 #[test]
+fn a_terminal_that_goes_away_stops_it_cleanly() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, _talk, address) = up(folder.path());
+    assert!(signs_up(&address, "ada").starts_with("HTTP/1.1 201"));
+    signal(&child, rustix::process::Signal::HUP);
+    assert!(child.wait().unwrap().success());
+    assert!(!folder.path().join(".chirp/run.json").exists());
+}
+
+#[test]
+fn of_two_starts_at_the_same_instant_both_end_with_a_stack_that_is_up() {
+    for _ in 0..3 {
+        let folder = tempfile::tempdir().unwrap();
+        // Fixed ports: the later one must not trip over those of the earlier.
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (port, admin) = (free().port().to_string(), free().port().to_string());
+        let args = ["up", "--detach", "--port", &port, "--admin-port", &admin];
+        let start = || chirp(&args).current_dir(folder.path()).stderr(Stdio::piped()).spawn();
+        let both =
+            [start().unwrap(), start().unwrap()].map(|child| child.wait_with_output().unwrap());
+        let said = both.each_ref().map(|output| String::from_utf8_lossy(&output.stderr));
+        let codes = both.each_ref().map(|output| output.status.code());
+        assert_eq!(codes, [Some(0), Some(0)], "{said:?}");
+        assert!(said.iter().all(|said| said.contains("chirp is ready")), "{said:?}");
+        let already = said.iter().filter(|said| said.contains("already up"));
+        assert_eq!(already.count(), 1, "{said:?}");
+        assert!(run_in(folder.path(), &["down"]).status.success());
+    }
+}
+
+#[test]
+fn down_stops_a_stack_that_is_still_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut first, _talk, _) = up(folder.path());
+    signal(&first, rustix::process::Signal::TERM);
+    assert!(first.wait().unwrap().success());
+    // Somebody else writes into a store, so that the start waits for as long as it is held.
+    let store = rusqlite::Connection::open(folder.path().join(".chirp/user.db")).unwrap();
+    store.execute_batch("begin immediate").unwrap();
+    let mut child = chirp(&UP).current_dir(folder.path()).stderr(Stdio::null()).spawn().unwrap();
+    let began = Instant::now();
+    let pid = child.id().to_string();
+    while fs::read_to_string(folder.path().join(".chirp/chirp.lock")).unwrap() != pid {
+        assert!(began.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!folder.path().join(".chirp/run.json").exists(), "it is not ready");
+    let down = chirp(&["down"]).current_dir(folder.path()).stderr(Stdio::piped()).spawn().unwrap();
+    // Long enough for it to be told in the middle; whatever comes of that, it ends well.
+    std::thread::sleep(Duration::from_millis(500));
+    drop(store);
+    let down = down.wait_with_output().unwrap();
+    assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
+    assert!(child.wait().unwrap().success());
+    assert!(!folder.path().join(".chirp/run.json").exists());
+}
+
+#[test]
+fn a_timeline_role_may_leave_its_workers_out_and_another_start_does_their_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let serve = |worker: &str| {
+        let args = ["serve", "--role", "all", "--port", "0", "--worker", worker];
+        let mut command = chirp(&args);
+        command.current_dir(folder.path()).env("CHIRP_AUTH_ARGON2_MEMORY_KIB", "8");
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut talk = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("timeline ready") {
+            assert!(talk.read_line(&mut said).unwrap() > 0, "it ended: {said}");
+        }
+        (child, talk)
+    };
+    let run = |role: &str| -> serde_json::Value {
+        let file = folder.path().join(format!(".chirp/run/{role}.json"));
+        serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+    };
+    let waiting = || {
+        let status = run_in(folder.path(), &["status", "--json"]).stdout;
+        let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
+        let lanes = status["processes"][0]["queues"]["lanes"].as_array().unwrap().clone();
+        lanes.iter().map(|l| l["depth"].as_u64().unwrap() + l["in_flight"].as_u64().unwrap()).sum()
+    };
+    let wait_for = |done: &dyn Fn(u64) -> bool| {
+        let began = Instant::now();
+        while !done(waiting()) {
+            assert!(began.elapsed() < PATIENCE);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let (mut child, talk) = serve("off");
+    let address = run("gateway")["address"].as_str().unwrap().to_owned();
+    let answer = signs_up(&address, "ada");
+    let session: serde_json::Value =
+        serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    let token = session["access_token"].as_str().unwrap();
+    let mut stream = TcpStream::connect(&address).unwrap();
+    let body = r#"{"text":"hello"}"#;
+    write!(
+        stream,
+        "POST /tweets HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    wait_for(&|waiting: u64| waiting > 0);
+    signal(&child, rustix::process::Signal::TERM);
+    assert!(child.wait().unwrap().success());
+    drop(talk);
+    let (mut child, _talk) = serve("only");
+    wait_for(&|waiting: u64| waiting == 0);
+    signal(&child, rustix::process::Signal::TERM);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
 fn a_replay_works_on_a_folder_on_which_nothing_runs() {
     let folder = tempfile::tempdir().unwrap();
     let (mut child, _talk, address) = up(folder.path());

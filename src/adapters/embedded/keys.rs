@@ -1,20 +1,18 @@
 //! Signing keys in `keys.json`, readable by the owner only.
 //!
-//! A replacement is written beside the file, synced and renamed over it, so that a reader finds the
-//! old keys or the new ones. A lock file makes compare-and-swap one step among all processes.
+//! A reader finds the old keys or the new ones; compare-and-swap is one step among all processes
+//! (see [`durable`]).
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs, io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use serde::{Deserialize, Serialize};
 
+use super::durable;
 use crate::{
     ports::{KeyStore, Kind, Outcome, Read, StoreError, StoredKey},
     rt::Rt,
@@ -23,9 +21,8 @@ use crate::{
 const STORE: &str = "keys";
 /// The most keys that are kept: the one that signs and the one before it.
 const KEYS_MAX: usize = 2;
-/// How often and how long a replacement tries for the lock; its holders write one small file.
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
-const LOCK_TRIES: u32 = 400;
+/// The file of the keys.
+pub const FILE: &str = "keys.json";
 
 #[derive(Serialize, Deserialize)]
 struct KeyFile {
@@ -70,7 +67,7 @@ fn damaged() -> io::Error {
 }
 
 fn load(dir: &Path) -> io::Result<Vec<StoredKey>> {
-    let text = match fs::read(dir.join("keys.json")) {
+    let text = match fs::read(dir.join(FILE)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
@@ -84,10 +81,6 @@ fn load(dir: &Path) -> io::Result<Vec<StoredKey>> {
     file.keys.into_iter().map(key).collect()
 }
 
-fn owner_only(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
-}
-
 /// Writes the new file up to the point of no return.
 fn prepare(dir: &Path, keys: &[StoredKey]) -> io::Result<PathBuf> {
     let entry = |key: &StoredKey| KeyEntry {
@@ -96,31 +89,12 @@ fn prepare(dir: &Path, keys: &[StoredKey]) -> io::Result<PathBuf> {
         created_at_ms: key.created_at_ms,
     };
     let text = serde_json::to_vec_pretty(&KeyFile { keys: keys.iter().map(entry).collect() })?;
-    let path = dir.join("keys.json.new");
-    // One left by a crash may have been made by another umask.
-    fs::remove_file(&path)
-        .or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
-    let mut file = owner_only(&path)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    Ok(path)
-}
-
-fn lock(dir: &Path) -> io::Result<File> {
-    let file = owner_only(&dir.join("keys.lock"))?;
-    for _ in 0..LOCK_TRIES {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-    }
-    Err(io::Error::new(io::ErrorKind::TimedOut, "another process holds the lock"))
+    durable::prepare(dir, FILE, &text)
 }
 
 fn replace(dir: &Path, before: &[StoredKey], after: &[StoredKey]) -> Outcome<Vec<StoredKey>> {
     let attempt = || {
-        let lock = lock(dir)?;
+        let lock = durable::lock(dir, "keys.lock")?;
         let now = load(dir)?;
         if now != before {
             return Ok((now, None));
@@ -130,15 +104,10 @@ fn replace(dir: &Path, before: &[StoredKey], after: &[StoredKey]) -> Outcome<Vec
     match attempt() {
         Err(error) => Outcome::Failed(trouble(&error)),
         Ok((now, None)) => Outcome::Done(now),
-        Ok((keys, Some((new, _lock)))) => {
-            let renamed = fs::rename(&new, dir.join("keys.json"))
-                .and_then(|()| File::open(dir))
-                .and_then(|dir| dir.sync_all());
-            match renamed {
-                Ok(()) => Outcome::Done(keys),
-                Err(error) => Outcome::Unknown(trouble(&error)),
-            }
-        }
+        Ok((keys, Some((new, _lock)))) => match durable::finish(dir, FILE, &new) {
+            Ok(()) => Outcome::Done(keys),
+            Err(error) => Outcome::Unknown(trouble(&error)),
+        },
     }
 }
 

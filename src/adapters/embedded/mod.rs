@@ -7,6 +7,8 @@
 pub mod bulk;
 pub mod bus;
 pub mod cache;
+mod durable;
+pub mod folder;
 pub mod graph;
 pub mod hints;
 pub mod keys;

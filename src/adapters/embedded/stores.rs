@@ -8,6 +8,7 @@ use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _, path::Path, sync::Ar
 use super::{
     bulk::Seeder,
     bus::SqlBus,
+    folder::Folder,
     graph::SqlGraph,
     keys::FileKeys,
     outbox::SqlOutbox,
@@ -76,7 +77,12 @@ fn open(dir: &Path, file: &str, schema: &Schema, options: Options) -> Result<Db,
     // Password hashes and keys live here: the folder is the owner's.
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|error| OpenError::not_writable(dir, &error))?;
-    Db::open(&dir.join(file), schema, options)
+    let folder = Folder::open(dir)?;
+    let db = Db::open_in(&dir.join(file), schema, options, Some(folder.owner(file)))?;
+    if !folder.has(file) {
+        folder.add(dir, file)?;
+    }
+    Ok(db)
 }
 
 impl UserStores {

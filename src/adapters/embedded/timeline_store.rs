@@ -4,8 +4,6 @@
 //! A pair's version stands in its two `relations` rows; `followers` is their index for the fan-out
 //! and changes only in the same transaction, when they do.
 
-use std::sync::OnceLock;
-
 use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
@@ -72,10 +70,10 @@ create table followers (
 
 /// What `timeline.db` must be.
 #[must_use]
-pub fn schema() -> Schema {
-    static ALL: OnceLock<String> = OnceLock::new();
-    let tables = ALL.get_or_init(|| [TABLES, bus::TABLES].concat());
-    Schema { name: "timeline", application_id: 0x6368_526c, version: 1, tables }
+pub const fn schema() -> Schema {
+    /// The tables of version 1. What is written is never changed: a later version is another step.
+    const STEPS: &[&[&str]] = &[&[TABLES, bus::TABLES]];
+    Schema { name: "timeline", application_id: 0x6368_526c, steps: STEPS }
 }
 
 /// The timeline store in `timeline.db`.

@@ -1,7 +1,5 @@
 //! `tweet.db`: tweets, their idempotency keys and their outbox.
 
-use std::sync::OnceLock;
-
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, params};
 
@@ -49,10 +47,10 @@ create index idempotency_created on idempotency (created_at_ms);
 
 /// What `tweet.db` must be.
 #[must_use]
-pub fn schema() -> Schema {
-    static ALL: OnceLock<String> = OnceLock::new();
-    let tables = ALL.get_or_init(|| [TABLES, outbox::TABLES].concat());
-    Schema { name: "tweet", application_id: 0x6368_5274, version: 1, tables }
+pub const fn schema() -> Schema {
+    /// The tables of version 1. What is written is never changed: a later version is another step.
+    const STEPS: &[&[&str]] = &[&[TABLES, outbox::TABLES]];
+    Schema { name: "tweet", application_id: 0x6368_5274, steps: STEPS }
 }
 
 /// Tweets in `tweet.db`.

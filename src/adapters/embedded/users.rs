@@ -53,10 +53,10 @@ create index refresh_tokens_session on refresh_tokens (session_id);
 
 /// What `user.db` must be.
 #[must_use]
-pub fn schema() -> Schema {
-    static ALL: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    let tables = ALL.get_or_init(|| [TABLES, graph::TABLES, outbox::TABLES].concat());
-    Schema { name: "user", application_id: 0x6368_5275, version: 1, tables }
+pub const fn schema() -> Schema {
+    /// The tables of version 1. What is written is never changed: a later version is another step.
+    const STEPS: &[&[&str]] = &[&[TABLES, graph::TABLES, outbox::TABLES]];
+    Schema { name: "user", application_id: 0x6368_5275, steps: STEPS }
 }
 
 /// Accounts and sessions in `user.db`.

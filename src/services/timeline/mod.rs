@@ -60,6 +60,11 @@ pub struct Halves {
     pub worker: bool,
 }
 
+impl Halves {
+    /// The whole role.
+    pub const BOTH: Self = Self { http: true, worker: true };
+}
+
 /// The role's state, shared by its requests and loops.
 struct Core {
     common: Common,

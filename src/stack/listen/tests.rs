@@ -35,8 +35,12 @@ const BOUNDS: Bounds = Bounds {
     first_head_max: Duration::from_secs(10),
 };
 
+fn proof() -> Proof {
+    Proof::new("the token")
+}
+
 async fn server(bounds: Bounds) -> Server {
-    bind("127.0.0.1:0".parse().unwrap()).await.unwrap().serve(router(), bounds)
+    bind("127.0.0.1:0".parse().unwrap()).await.unwrap().serve(router(), bounds, proof())
 }
 
 /// Waits until the server hangs up.
@@ -51,7 +55,7 @@ async fn a_client_that_comes_before_the_roles_are_built_is_served_when_they_are(
     let address = bound.address;
     let early = tokio::spawn(async move { call(address, "/who").await });
     tokio::time::sleep(Duration::from_millis(20)).await;
-    let _server = bound.serve(router(), BOUNDS);
+    let _server = bound.serve(router(), BOUNDS, proof());
     assert!(early.await.unwrap().ends_with("127.0.0.1"));
     assert!(matches!(bind(address).await, Err(StackError::PortInUse(_))));
 }
@@ -130,6 +134,7 @@ fn this_machine_and_others_have_bounds_of_their_own() {
     let accept = Accept {
         router,
         bounds,
+        proof: proof(),
         permits: Arc::new(Semaphore::new(1)),
         addresses: Places::default(),
         connections: TaskTracker::new(),
@@ -162,4 +167,18 @@ async fn a_new_connection_that_sends_no_whole_head_is_hung_up_on() {
         busy.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     }
     server.drain(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_listener_proves_itself_for_its_own_address_only() {
+    let server = server(BOUNDS).await;
+    let here = server.address;
+    let mut stream = TcpStream::connect(here).await.unwrap();
+    proof().demand(&mut stream, here).await.unwrap();
+    let elsewhere = SocketAddr::new(here.ip(), 1);
+    assert!(proof().demand(&mut stream, elsewhere).await.is_err());
+    let mut stream = TcpStream::connect(here).await.unwrap();
+    assert!(Proof::new("guess").demand(&mut stream, here).await.is_err());
+    let asked = call(here, proof::PATH).await;
+    assert!(asked.starts_with("HTTP/1.1 404"), "{asked}");
 }

@@ -6,12 +6,15 @@
 //! and machine ([`Db::write_unsynced`] says who may do with less). Several processes may open one file; they take turns by the file's lock.
 
 mod fault;
+mod identity;
 mod open;
 mod queue;
 mod readers;
 mod statements;
 mod writer;
 
+#[cfg(test)]
+mod step_tests;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +29,7 @@ pub use rusqlite::Connection;
 
 pub use self::{
     fault::Fault,
+    identity::{Owner, folder_of},
     open::{BUSY_MAX, OpenError, Schema},
     statements::{Statements, bound, from_key, key},
     writer::{BATCH_MAX, LINGER_MAX, WriterStats},
@@ -93,13 +97,23 @@ impl Inner {
 }
 
 impl Db {
-    /// Opens `path`, makes its tables if it is new, and starts its threads. Blocks for some
-    /// milliseconds.
+    /// Opens `path`, makes its tables if it is new, takes the steps that an older version lacks,
+    /// and starts its threads. Blocks for some milliseconds.
     ///
     /// # Errors
     /// [`OpenError`]; nothing was changed then, but that an empty file may have been made.
     pub fn open(path: &Path, schema: &Schema, options: Options) -> Result<Self, OpenError> {
-        let conn = open::writer(path, schema)?;
+        Self::open_in(path, schema, options, None)
+    }
+
+    /// As [`Self::open`], for a store of the folder that `owner` names.
+    pub(super) fn open_in(
+        path: &Path,
+        schema: &Schema,
+        options: Options,
+        owner: Option<Owner<'_>>,
+    ) -> Result<Self, OpenError> {
+        let conn = open::writer(path, schema, owner)?;
         let readers: Vec<Connection> =
             (0..options.readers.max(1)).map(|_| open::reader(path)).collect::<Result<_, _>>()?;
         let writes = Arc::new(Queue::new(options.queue_max));

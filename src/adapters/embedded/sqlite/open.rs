@@ -9,9 +9,12 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
-use super::fault::code_of;
+use super::{
+    fault::code_of,
+    identity::{self, Owner},
+};
 
 /// How long a statement waits for another process that holds the file.
 pub const BUSY_MAX: Duration = Duration::from_secs(5);
@@ -30,10 +33,18 @@ pub struct Schema {
     pub name: &'static str,
     /// Tells this kind of file from every other `SQLite` file.
     pub application_id: i32,
-    /// The version of the tables.
-    pub version: i32,
-    /// Statements that make the tables of an empty file.
-    pub tables: &'static str,
+    /// What leads from nothing to version 1, from there to version 2 and so on; statements of a step
+    /// run in their order. A file that is behind takes the missing steps in one transaction; no step
+    /// is ever taken back, changed or left out.
+    pub steps: &'static [&'static [&'static str]],
+}
+
+impl Schema {
+    /// The version that this build reads and writes.
+    #[must_use]
+    pub fn version(&self) -> i32 {
+        i32::try_from(self.steps.len()).unwrap_or(i32::MAX)
+    }
 }
 
 /// Why a file cannot be used.
@@ -63,7 +74,15 @@ pub enum OpenError {
         /// The store that was expected there.
         expected: &'static str,
     },
-    /// The file was written by another version.
+    /// The file is not the one that the folder had.
+    #[error("{path} is not what this folder had there: {why}")]
+    Lost {
+        /// The file.
+        path: PathBuf,
+        /// What was found instead.
+        why: String,
+    },
+    /// The file was written by a newer version.
     #[error("{path} has version {found}, this build reads version {expected}")]
     Version {
         /// The file.
@@ -87,7 +106,7 @@ impl OpenError {
         Self::NotWritable { path: path.to_owned(), why: why.to_string() }
     }
 
-    fn of(path: &Path, error: &rusqlite::Error) -> Self {
+    pub(super) fn of(path: &Path, error: &rusqlite::Error) -> Self {
         let path = path.to_owned();
         match code_of(error) {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },
@@ -103,8 +122,12 @@ impl OpenError {
     }
 }
 
-/// Opens `path` for writing, makes the tables if it is new, and checks it.
-pub(super) fn writer(path: &Path, schema: &Schema) -> Result<Connection, OpenError> {
+/// Opens `path` for writing, brings its tables to the version of `schema`, and checks it.
+pub(super) fn writer(
+    path: &Path,
+    schema: &Schema,
+    owner: Option<Owner<'_>>,
+) -> Result<Connection, OpenError> {
     header(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
@@ -126,7 +149,7 @@ pub(super) fn writer(path: &Path, schema: &Schema) -> Result<Connection, OpenErr
          pragma cache_size = -65536; pragma temp_store = memory;",
     )
     .map_err(fail)?;
-    create(path, &mut conn, schema)?;
+    identity::settle(path, &mut conn, schema, owner)?;
     if fs::metadata(path).is_ok_and(|file| file.len() <= CHECK_BYTES_MAX) {
         check(path, &conn)?;
     } else {
@@ -191,45 +214,6 @@ fn wal(conn: &Connection) -> rusqlite::Result<()> {
         }
         tries += 1;
     }
-}
-
-/// Application, version and number of tables of a file; all 0 if it is empty.
-fn identity(conn: &Connection) -> rusqlite::Result<(i32, i32, i32)> {
-    let number = |sql: &str| conn.query_row(sql, [], |row| row.get(0));
-    Ok((
-        number("pragma application_id")?,
-        number("pragma user_version")?,
-        number("select count(*) from sqlite_schema")?,
-    ))
-}
-
-fn create(path: &Path, conn: &mut Connection, schema: &Schema) -> Result<(), OpenError> {
-    let fail = |error: rusqlite::Error| OpenError::of(path, &error);
-    // In one transaction: another process may be making the tables between two questions.
-    let glimpse = conn.transaction().map_err(fail)?;
-    let mut found = identity(&glimpse).map_err(fail)?;
-    glimpse.commit().map_err(fail)?;
-    if found == (0, 0, 0) {
-        // Of two processes that find an empty file, the one that gets the lock makes the tables.
-        let behavior = TransactionBehavior::Immediate;
-        let work = conn.transaction_with_behavior(behavior).map_err(fail)?;
-        if identity(&work).map_err(fail)? == found {
-            work.execute_batch(schema.tables).map_err(fail)?;
-            work.pragma_update(None, "application_id", schema.application_id).map_err(fail)?;
-            work.pragma_update(None, "user_version", schema.version).map_err(fail)?;
-        }
-        work.commit().map_err(fail)?;
-        found = identity(conn).map_err(fail)?;
-    }
-    let (application, version, _) = found;
-    if application != schema.application_id {
-        return Err(OpenError::Foreign { path: path.to_owned(), expected: schema.name });
-    }
-    if version != schema.version {
-        let (found, expected) = (version, schema.version);
-        return Err(OpenError::Version { path: path.to_owned(), found, expected });
-    }
-    Ok(())
 }
 
 /// Reads every page; one line per damage, of which the first is told.

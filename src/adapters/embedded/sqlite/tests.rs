@@ -5,12 +5,9 @@ use tempfile::TempDir;
 
 use super::*;
 
-const SCHEMA: Schema = Schema {
-    name: "test",
-    application_id: 7,
-    version: 3,
-    tables: "create table facts (id integer primary key, text text not null);",
-};
+const FIRST: &[&str] = &["create table facts (id integer primary key, text text not null);"];
+
+const SCHEMA: Schema = Schema { name: "test", application_id: 7, steps: &[FIRST] };
 
 fn open(dir: &TempDir) -> Db {
     Db::open(&dir.path().join("test.db"), &SCHEMA, Options::default()).unwrap()
@@ -295,10 +292,12 @@ fn files_that_cannot_be_used_are_told_apart() {
     let open_at = |path: &Path, schema: Schema| Db::open(path, &schema, Options::default());
     let path = dir.path().join("test.db");
     open_at(&path, SCHEMA).unwrap().close();
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 9).unwrap();
     assert!(matches!(
-        open_at(&path, Schema { version: 4, ..SCHEMA }),
-        Err(OpenError::Version { found: 3, expected: 4, .. })
+        open_at(&path, SCHEMA),
+        Err(OpenError::Version { found: 9, expected: 1, .. })
     ));
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 1).unwrap();
     assert!(matches!(
         open_at(&path, Schema { application_id: 8, ..SCHEMA }),
         Err(OpenError::Foreign { .. })

@@ -3,6 +3,7 @@
 
 mod bulk;
 mod bus;
+mod folder;
 mod graph;
 mod keys;
 mod outbox;

@@ -305,7 +305,7 @@ impl TimelineStore for SqlTimelines {
         limit: usize,
     ) -> Read<Vec<Relation>> {
         let from = after.map_or(i64::MIN, |other| key(other.0));
-        let limit = limit.clamp(1, IDS_MAX) as i64;
+        let limit = bound(limit.clamp(1, IDS_MAX) as u64);
         let find = move |conn: &Connection| {
             let sql = "
                 select other_id, follows, blocked, mutes from relations

@@ -106,7 +106,7 @@ async fn an_address_that_holds_all_its_connections_is_hung_up_on_until_it_ends_o
     let mut third = TcpStream::connect(address).await.unwrap();
     assert!(hung_up(&mut third).await);
     drop(held.pop());
-    let served = async {
+    let answered = async {
         loop {
             let mut stream = TcpStream::connect(address).await.unwrap();
             let request = b"GET /who HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
@@ -120,7 +120,7 @@ async fn an_address_that_holds_all_its_connections_is_hung_up_on_until_it_ends_o
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), served).await.expect("a place is free");
+    tokio::time::timeout(Duration::from_secs(5), answered).await.expect("a place is free");
     server.drain(Duration::ZERO).await;
 }
 

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use crate::{config::ConfigError, stack::StackError};
+use crate::{
+    config::ConfigError,
+    stack::{StackError, offline},
+};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +128,12 @@ impl From<StackError> for Failure {
                 );
                 (Exit::Corrupt, hint)
             }
+            StackError::Lost { path, .. } if path.ends_with(offline::COPY) => (
+                Exit::Corrupt,
+                "put the file back from a copy; or `chirp replay --since 15d --rebuild` begins it \
+                 anew, with what the other files still know to have happened since"
+                    .to_owned(),
+            ),
             StackError::Lost { .. } => (
                 Exit::Corrupt,
                 "put the file back, or the whole folder from a copy; nothing in it was changed"

@@ -17,6 +17,9 @@ pub(crate) struct Args {
     /// How long ago (`90s`, `30m`, `2h`, `7d`), or when (RFC 3339, or milliseconds since the epoch)
     #[arg(long, value_name = "T", value_parser = since)]
     since: Since,
+    /// `timeline.db` was lost: begin it anew, to be filled by this replay (nothing may run)
+    #[arg(long)]
+    rebuild: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +40,11 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
             let (path, holder) = (dir.root().to_owned(), "a process that starts".to_owned());
             return Err(StackError::Locked { path, holder }.into());
         }
-        Running::Nothing => block_on(offline::replay(&dir, since_ms))??,
+        Running::Nothing => block_on(offline::replay(&dir, since_ms, args.rebuild))??,
+        Running::Up(_) | Running::Roles(_) if args.rebuild => {
+            let (path, holder) = (dir.root().to_owned(), "what runs".to_owned());
+            return Err(StackError::Locked { path, holder }.into());
+        }
         Running::Up(run) => block_on(ask(&dir, BTreeSet::from([run.admin]), since_ms))??,
         Running::Roles(runs) => {
             let admins = runs.into_iter().map(|(_, run)| run.admin).collect();

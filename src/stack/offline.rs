@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DataDir, StackError, backends::Opened};
+use super::{DataDir, StackError, backends::Opened, data_dir::Lock};
 use crate::{
     adapters::embedded::folder::Folder, config::Config, ports::Outcome, rt::tokio_rt::TokioRuntime,
     wire::routes::Role,
@@ -10,15 +10,23 @@ use crate::{
 
 /// Whose store is which file.
 const STORES: [(Role, &str); 3] =
-    [(Role::User, "user.db"), (Role::Tweet, "tweet.db"), (Role::Timeline, "timeline.db")];
+    [(Role::User, "user.db"), (Role::Tweet, "tweet.db"), (Role::Timeline, COPY)];
+
+/// The store that is only a copy of what the others know.
+pub const COPY: &str = "timeline.db";
 
 /// Marks everything that was committed at or after `since_ms` as unsent; the next start publishes
-/// it. Gives the number of events.
+/// it. Gives the number of events. With `rebuild` a [`COPY`] that is lost is made anew first.
 ///
 /// # Errors
-/// [`StackError`]; a replay may be repeated without harm.
-pub async fn replay(dir: &DataDir, since_ms: u64) -> Result<u64, StackError> {
-    let opened = open(dir, &[Role::User, Role::Tweet]).await?;
+/// [`StackError`]; a replay may be repeated without harm. With `rebuild` also if nothing is lost.
+pub async fn replay(dir: &DataDir, since_ms: u64, rebuild: bool) -> Result<u64, StackError> {
+    let lock = lock(dir)?;
+    if rebuild && !Folder::give_up(dir.root(), COPY)? {
+        let why = "it is there: a replay without `--rebuild` is enough";
+        return Err(StackError::other("begin `timeline.db` anew", why));
+    }
+    let opened = open(dir, lock, &[Role::User, Role::Tweet]).await?;
     let mut moved = 0;
     let mut failure = None;
     for (_, outbox) in opened.0.backends.outboxes() {
@@ -49,20 +57,20 @@ pub async fn check(dir: &DataDir) -> Result<bool, StackError> {
     if roles.is_empty() {
         return Ok(false);
     }
-    let opened = open(dir, &roles).await?;
+    let opened = open(dir, lock(dir)?, &roles).await?;
     opened.0.close(&TokioRuntime::handle()).await;
     Ok(true)
 }
 
-async fn open(
-    dir: &DataDir,
-    roles: &[Role],
-) -> Result<(Opened, super::data_dir::Lock), StackError> {
+fn lock(dir: &DataDir) -> Result<Lock, StackError> {
     if !dir.root().exists() {
         let (path, reason) = (dir.root().to_owned(), "there is no such folder".to_owned());
         return Err(StackError::Unwritable { path, reason });
     }
-    let lock = dir.lock_all()?;
+    dir.lock_all()
+}
+
+async fn open(dir: &DataDir, lock: Lock, roles: &[Role]) -> Result<(Opened, Lock), StackError> {
     let config = Arc::new(Config::default());
     Ok((Opened::open(dir, &TokioRuntime::handle(), &config, roles).await?, lock))
 }

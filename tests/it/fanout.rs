@@ -237,17 +237,23 @@ mod repair {
             for file in ["timeline.db", "timeline.db-wal", "timeline.db-shm"] {
                 drop(std::fs::remove_file(app.data_dir().join(file)));
             }
+            let refused = app.runs(&["replay", "--since", "1h"]);
+            assert_eq!(refused.status.code(), Some(12), "{refused:?}");
+            assert!(String::from_utf8_lossy(&refused.stderr).contains("--rebuild"), "{refused:?}");
+            let done = app.runs(&["replay", "--since", "1h", "--rebuild"]);
+            assert!(done.status.success(), "{done:?}");
             app.launch().await;
             ada.moves_to(&app);
             bob.moves_to(&app);
-            assert_eq!(bob.reads().await, [""; 0], "the copy is lost");
-            let done = app.runs(&["replay", "--since", "1h"]);
-            assert!(done.status.success(), "{done:?}");
             eventually("bob has it again", || async {
                 (bob.reads().await == ["kept"]).then_some(())
             })
             .await;
             assert_eq!(ada.reads().await, ["kept"]);
+            app.asks_to_stop();
+            app.has_stopped().await;
+            let whole = app.runs(&["replay", "--since", "1h", "--rebuild"]);
+            assert_eq!(whole.status.code(), Some(1), "what is there is not thrown away: {whole:?}");
         }
     }
 }

@@ -57,7 +57,7 @@ in_both_shapes! {
         let mut run: RunFile = serde_json::from_slice(&before).unwrap();
         (run.address, run.admin) = (port, port);
         std::fs::write(&file, serde_json::to_vec(&run).unwrap()).unwrap();
-        let hears = async {
+        let listens = async {
             let mut heard = String::new();
             // The caller hangs up after the answer, and calls again for its next request.
             for _ in 0..3 {
@@ -79,7 +79,7 @@ in_both_shapes! {
         };
         let heard = tokio::select! {
             biased;
-            heard = tokio::time::timeout(PATIENCE, hears) => heard.unwrap(),
+            heard = tokio::time::timeout(PATIENCE, listens) => heard.unwrap(),
             () = asks => unreachable!(),
         };
         let token = std::fs::read_to_string(app.data_dir().join("service.token")).unwrap();

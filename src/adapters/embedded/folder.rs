@@ -92,6 +92,34 @@ impl Folder {
         })
     }
 
+    /// Strikes out `store`, which is missing or empty, so that the next start makes it anew: for a
+    /// store that can be filled again from the others. `false` if it is not lost; then nothing is
+    /// changed. It may be repeated. Nobody else may use the folder.
+    ///
+    /// # Errors
+    /// As [`Folder::read`], and [`OpenError::Lost`] if there is a store of another folder.
+    pub fn give_up(dir: &Path, store: &str) -> Result<bool, OpenError> {
+        change(dir, |_lock| {
+            let path = dir.join(store);
+            let Some(mut folder) = Self::read(dir)? else { return Ok(false) };
+            if fs::metadata(&path).is_ok_and(|file| file.len() > 0) {
+                return folder.check(&path).map(|()| false);
+            }
+            // A log without its file would be folded into the next one.
+            for left in [store.to_owned(), format!("{store}-wal"), format!("{store}-shm")] {
+                match fs::remove_file(dir.join(&left)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(OpenError::not_writable(&dir.join(left), &error));
+                    }
+                    _ => {}
+                }
+            }
+            folder.stores.retain(|own| own != store);
+            folder.write(dir)?;
+            Ok(true)
+        })
+    }
+
     fn begin(dir: &Path) -> Result<Self, OpenError> {
         change(dir, |_lock| {
             // Another process may have been faster.

@@ -92,7 +92,9 @@ fn what_a_failed_start_made_is_taken_back_and_nothing_else() {
     ] {
         if let Some(names) = &left {
             fs::create_dir(dir.root()).unwrap();
-            names.iter().for_each(|name| fs::write(dir.root().join(name), "mine").unwrap());
+            for name in names {
+                fs::write(dir.root().join(name), "mine").unwrap();
+            }
         }
         assert_eq!(dir.create().unwrap(), found);
         let lock = dir.lock_all().unwrap();

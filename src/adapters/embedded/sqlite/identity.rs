@@ -20,14 +20,8 @@ pub struct Owner<'a> {
 #[must_use]
 pub fn folder_of(path: &Path) -> Option<String> {
     // A log beside the file may be another file's: `immutable` leaves it alone.
-    let mut uri = "file:".to_owned();
-    for byte in path.to_str()?.bytes() {
-        match byte {
-            b'%' | b'?' | b'#' => uri.push_str(&format!("%{byte:02x}")),
-            _ => uri.push(byte as char),
-        }
-    }
-    uri.push_str("?immutable=1");
+    let path = path.to_str()?.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let uri = format!("file:{path}?immutable=1");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;

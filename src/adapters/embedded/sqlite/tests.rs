@@ -237,8 +237,8 @@ async fn every_commit_is_synced_but_that_of_nothing_but_unsynced_jobs() {
     let release = hold(&db).await;
     let (unsynced, synced, ()) =
         tokio::join!(db.write_unsynced("test", level), db.write("test", level), async {
-            drop(release)
-        },);
+            drop(release);
+        });
     assert_eq!((unsynced, synced), (full.clone(), full), "in one transaction the stricter wins");
     let after = db.stats();
     assert_eq!((after.commits - before.commits, after.syncs - before.syncs), (4, 3));

@@ -18,7 +18,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Every key with its value, where that is from, and the variable that sets it
+    /// Every key with its value and where that is from; with --json also the variable that sets it
     Show {
         /// One JSON object on stdout
         #[arg(long)]

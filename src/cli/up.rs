@@ -40,7 +40,8 @@ pub(crate) struct Args {
     /// Port of the admin listener; 0 takes any free one [default: 8081]
     #[arg(long, value_name = "N")]
     admin_port: Option<u16>,
-    /// Replicas of a role, such as `timeline=3`; may be repeated [default: 2 of each]
+    /// Replicas of a role, such as `timeline=3`; may be repeated [default: 2 of each,
+    /// but one gateway]
     #[arg(long, value_name = "ROLE=N", value_parser = replicas)]
     replicas: Vec<(&'static str, u64)>,
     /// Leave the terminal's session: the child of `--detach`

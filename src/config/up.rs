@@ -32,7 +32,7 @@ pub struct Up {
     pub timeline_replicas: u64,
     /// Open connections per listener; further ones wait to be accepted. Default 10,000.
     pub connections_max: u64,
-    /// Open connections of one address (of IPv6: of a /64) per public listener; further ones are hung
+    /// Open connections of one address (of IPv6: of a /64) per listener; further ones are hung
     /// up on. Far above what a household behind one address opens. A gateway on another machine is
     /// one address too: raise this for the roles that it calls. Default 128.
     pub address_connections_max: u64,

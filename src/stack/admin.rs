@@ -140,6 +140,15 @@ impl Admin {
     /// The state of lanes and outboxes, which also goes to the metrics.
     async fn queues(&self) -> Result<Queues, StoreError> {
         let mut queues = Queues::default();
+        // Outboxes first: an event is on the bus before it leaves its outbox, so that none is
+        // looked for in both places while it is in the other.
+        for (role, outbox) in &self.outboxes {
+            let stats = outbox.stats().await?;
+            let lag_ms = stats.oldest_ms.map_or(0, |at| self.rt.wall_ms().saturating_sub(at));
+            self.metrics.outbox(*role, stats.unsent, lag_ms);
+            let role = role.as_str().to_owned();
+            queues.outboxes.push(OutboxState { role, unsent: stats.unsent, lag_ms });
+        }
         if let Some(bus) = &self.bus {
             for queue in Queue::ALL {
                 let stats = bus.stats(queue).await?;
@@ -152,13 +161,6 @@ impl Admin {
                     parked: stats.parked,
                 });
             }
-        }
-        for (role, outbox) in &self.outboxes {
-            let stats = outbox.stats().await?;
-            let lag_ms = stats.oldest_ms.map_or(0, |at| self.rt.wall_ms().saturating_sub(at));
-            self.metrics.outbox(*role, stats.unsent, lag_ms);
-            let role = role.as_str().to_owned();
-            queues.outboxes.push(OutboxState { role, unsent: stats.unsent, lag_ms });
         }
         Ok(queues)
     }

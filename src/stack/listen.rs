@@ -120,9 +120,10 @@ pub struct Server {
 }
 
 impl Bound {
-    /// Serves `router` within `bounds`, and `proof` to whoever asks who listens here.
+    /// Serves `router` within `bounds`, and `proof` to whoever asks who listens here; none where no
+    /// role calls.
     #[must_use]
-    pub fn serve(self, router: Router, bounds: Bounds, proof: Proof) -> Server {
+    pub fn serve(self, router: Router, bounds: Bounds, proof: Option<Proof>) -> Server {
         let server = Server {
             address: self.address,
             connections: TaskTracker::new(),
@@ -167,7 +168,7 @@ impl Server {
 struct Accept {
     router: Router,
     bounds: Bounds,
-    proof: Proof,
+    proof: Option<Proof>,
     permits: Arc<Semaphore>,
     addresses: Places<IpAddr>,
     connections: TaskTracker,
@@ -226,9 +227,8 @@ impl Accept {
         let heard = Arc::clone(&begun);
         let (proof, here) = (self.proof.clone(), stream.local_addr().ok());
         let service = service_fn(move |request: Request<Incoming>| {
-            let proven = here
-                .filter(|_| request.uri().path() == proof::PATH)
-                .map(|here| proof.answer(request.uri().query(), here));
+            let asked = here.zip(proof.as_ref()).filter(|_| request.uri().path() == proof::PATH);
+            let proven = asked.map(|(here, proof)| proof.answer(request.uri().query(), here));
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
             heard.notify_one();

@@ -129,8 +129,10 @@ impl Process {
                 token: shared.token.clone(),
             };
             let admin_router = state.router().fallback_service(service.internal.clone());
-            node.servers.push(public.serve(service.public.clone(), bounds, proof.clone()));
-            node.servers.push(admin.serve(admin_router, bounds, proof.clone()));
+            // The gateway is called by clients only.
+            let called = (role != Role::Gateway).then(|| proof.clone());
+            node.servers.push(public.serve(service.public.clone(), bounds, called));
+            node.servers.push(admin.serve(admin_router, bounds, Some(proof.clone())));
             dir.write_run(Some(role), &run)?;
             runs.push((role, run));
         }

@@ -178,9 +178,9 @@ impl Prepared {
             token: shared.token.clone(),
         };
         let bounds = Bounds::of(&config.up);
-        node.servers.push(public.serve(page, bounds, proof.clone()));
+        node.servers.push(public.serve(page, bounds, None));
         let admin_router = admin_state.router().merge(internal);
-        node.servers.push(admin.serve(admin_router, bounds, proof.clone()));
+        node.servers.push(admin.serve(admin_router, bounds, Some(proof)));
         let ready = told.run_until_cancelled(node.until_ready(config.up.ready_timeout())).await;
         if let Err(error) = ready.unwrap_or(Err(StackError::Stopped)) {
             node.stop(Duration::ZERO).await;

@@ -71,9 +71,10 @@ async fn attempt(
         read_body(body).await?
     };
     let mut headers = parts.headers;
-    let keyed = route.path == POST_TWEETS && headers.contains_key("idempotency-key");
     drop_hop_by_hop(&mut headers);
     drop_all(&mut headers, &NOT_BELIEVED);
+    // After the drops: a key that the role does not see makes nothing safe to repeat.
+    let keyed = route.path == POST_TWEETS && headers.contains_key("idempotency-key");
     let way = Way {
         role: route.role,
         door: Door::Public,
@@ -99,11 +100,13 @@ fn path_only(uri: http::Uri) -> http::Uri {
 }
 
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    if let Some(named) = headers.get(header::CONNECTION).cloned() {
-        let named = named.to_str().unwrap_or_default().split(',').map(str::trim);
-        for name in named.filter_map(|name| HeaderName::try_from(name).ok()) {
-            headers.remove(name);
-        }
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let named: Vec<HeaderName> = lines
+        .flat_map(|line| line.to_str().unwrap_or_default().split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
     }
     drop_all(headers, &HOP_BY_HOP);
 }

@@ -1,9 +1,18 @@
 //! Scenarios of the gateway.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    convert::Infallible,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use axum::{Router, extract::Request};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::Request,
+};
 use http::StatusCode;
+use tower::ServiceExt;
 
 use crate::{
     services::kit::fakes::{Replica, TOKEN, Take, World, ask},
@@ -51,6 +60,8 @@ async fn what_may_not_be_repeated_is_sent_once_and_the_rest_twice() {
         ("POST /users", None, Take::DieAfter, 502, 1),
         ("POST /sessions", None, Take::DieAfter, 502, 1),
         ("POST /tweets", Some("k"), Take::DieAfter, 200, 2),
+        // Dropped on the way: the role never sees it.
+        ("POST /tweets", Some("for this connection only"), Take::DieAfter, 502, 1),
         // What was never sent may always be tried elsewhere; the refused call is not seen.
         ("POST /tweets", None, Take::Refuse, 200, 1),
     ] {
@@ -65,7 +76,10 @@ async fn what_may_not_be_repeated_is_sent_once_and_the_rest_twice() {
             pair[0].takes.lock().push_back(take);
             pair[1].healthy.store(false, Ordering::Relaxed);
         }
-        let headers: Vec<_> = key.map(|key| ("idempotency-key", key)).into_iter().collect();
+        let mut headers: Vec<_> = key.map(|key| ("idempotency-key", key)).into_iter().collect();
+        if key == Some("for this connection only") {
+            headers.extend([("connection", "close"), ("connection", "Idempotency-Key")]);
+        }
         let answer = ask(&gateway, line, &headers, r#"{"text":"hi"}"#).await;
         assert_eq!(answer.status, status, "{line} {key:?} {take:?}");
         let seen: usize = replicas.iter().map(|replica| calls(replica)).sum();
@@ -149,5 +163,20 @@ async fn the_page_runs_nothing_but_its_own_files() {
     }
     for file in ["/app.css", "/app.js"] {
         assert_eq!(ask(&gateway, &format!("GET {file}"), &[], "").await.status, 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_body_never_comes_is_not_held_for_ever() {
+    let mut world = World::new();
+    world.config.http.streams_max = 1;
+    echo(&world, Role::Timeline);
+    let gateway = super::build(world.common(Role::Gateway)).public;
+    for _ in 0..2 {
+        let body = Body::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
+        let request = http::Request::get("/timeline/stream").body(body).unwrap();
+        let asked = tokio::time::timeout(Duration::from_hours(1), gateway.clone().oneshot(request));
+        let Ok(answer) = asked.await.expect("it is answered");
+        assert_eq!(answer.status(), 504, "and its place is free again");
     }
 }

@@ -89,6 +89,9 @@ fn json_fault(path: &str, error: &serde_json::Error) -> Fault {
         let name: String = name.chars().take(64).collect();
         return Fault::field(name, "there is no such field");
     }
+    if let Some(name) = named("duplicate field `") {
+        return Fault::field(name, "the field is there twice");
+    }
     let fault = Fault::from(Code::InvalidField);
     if path == "." {
         fault.detail(format!("the body must be a json object, {place}"))
@@ -160,6 +163,7 @@ mod tests {
             (json, r#"{"handle":"a"}"#, 422, "invalid-field", Some("password")),
             (json, r#"{"handle":"a","password":"p","x":1}"#, 422, "invalid-field", Some("x")),
             (json, r#"{"handle":7,"password":"p"}"#, 422, "invalid-field", Some("handle")),
+            (json, r#"{"handle":"a","handle":"b"}"#, 422, "invalid-field", Some("handle")),
             (json, "[]", 422, "invalid-field", None),
             (json, r#" ["ada", null, "correct horse"]"#, 422, "invalid-field", None),
             (json, "7", 422, "invalid-field", None),

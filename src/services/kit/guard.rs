@@ -259,9 +259,8 @@ where
     })
     .catch_unwind();
     let limit = common.config.http.request_timeout();
-    let handled =
-        if spot.stream { Ok(handled.await) } else { common.rt.timeout(limit, handled).await };
-    match handled {
+    // A stream is endless in its body, not in its head.
+    match common.rt.timeout(limit, handled).await {
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => {
             tracing::error!(method = spot.method, route = spot.path, "a handler panicked");

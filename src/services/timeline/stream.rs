@@ -32,9 +32,11 @@ use crate::{
 const READ_GAP: Duration = Duration::from_millis(50);
 /// Most tweets a connection remembers as sent: several pages, so that `removed` reaches back.
 const SENT_MAX: usize = 500;
-/// Most deletes a connection remembers. It is told of a delete before the replica's near-cache
-/// forgets the body, and a page read within `timeline.near_ttl_ms` (250 ms) must not bring it back.
-const DELETED_MAX: usize = 64;
+/// Most deletes a connection remembers, of everybody's. It is told of a delete before the replica's
+/// near-cache forgets the body, and a page read within `timeline.near_ttl_ms` must not bring it back.
+/// They are kept for twice that time; with more than this in it (8,000 a second by default) some may
+/// come back until the next read.
+const DELETED_MAX: usize = 4_096;
 const PING: &[u8] = b"event: ping\ndata: {}\n\n";
 
 /// One connection.
@@ -50,8 +52,8 @@ struct Connection {
 /// What a connection was sent, and so need not be sent again.
 struct Sent {
     ids: BTreeSet<TweetId>,
-    /// What must not be sent any more, the latest delete last.
-    deleted: VecDeque<TweetId>,
+    /// What must not be sent any more, and when that was heard; the latest delete last.
+    deleted: VecDeque<(Instant, TweetId)>,
     page_size: usize,
 }
 
@@ -114,11 +116,14 @@ impl Connection {
         let Some(last) = self.last_read else { return Some(Wake::Read) };
         let rt = &self.core.common.rt;
         let poll = last.plus(self.core.config.timeline.stream_poll());
+        let near = 2 * self.core.config.timeline.near_ttl();
         let (hints, sent) = (&mut self.hints, &mut self.sent);
         let hinted = async {
             loop {
                 match hints.next().await {
-                    Some(Hint::Deleted(id)) if sent.delete(id) => return Wake::Deleted(id),
+                    Some(Hint::Deleted(id)) if sent.delete(id, rt.now(), near) => {
+                        return Wake::Deleted(id);
+                    }
                     Some(Hint::Deleted(_)) => {}
                     Some(Hint::Home(_) | Hint::Projected { .. }) => break,
                     // No source of hints any more: what is left is polling.
@@ -142,12 +147,14 @@ impl Sent {
         Self { ids: BTreeSet::new(), deleted: VecDeque::new(), page_size }
     }
 
-    /// Never sends a deleted tweet again. `true` if it was sent, and so has to be taken down.
-    fn delete(&mut self, id: TweetId) -> bool {
-        self.deleted.push_back(id);
-        if self.deleted.len() > DELETED_MAX {
+    /// Does not send a deleted tweet for `near` from `now` on. `true` if it was sent, and so has to be
+    /// taken down.
+    fn delete(&mut self, id: TweetId, now: Instant, near: Duration) -> bool {
+        let old = |&(heard, _): &(Instant, TweetId)| now.since(heard) > near;
+        while self.deleted.len() >= DELETED_MAX || self.deleted.front().is_some_and(old) {
             self.deleted.pop_front();
         }
+        self.deleted.push_back((now, id));
         self.ids.remove(&id)
     }
 
@@ -165,7 +172,8 @@ impl Sent {
             self.tell_removed(page, &mut out);
         }
         for tweet in page.shown.iter().rev() {
-            if !self.deleted.contains(&tweet.id) && self.ids.insert(tweet.id) {
+            let deleted = self.deleted.iter().any(|&(_, id)| id == tweet.id);
+            if !deleted && self.ids.insert(tweet.id) {
                 out.extend_from_slice(format!("event: tweet\nid: {}\ndata: ", tweet.id).as_bytes());
                 out.extend_from_slice(&tweet.json);
                 out.extend_from_slice(b"\n\n");
@@ -249,11 +257,18 @@ mod tests {
     fn a_deleted_tweet_does_not_come_back_from_a_near_body() {
         let mut sent = Sent::new(3);
         told(&mut sent, &page(&[2, 1]));
-        assert!(sent.delete(TweetId(2)), "it was sent");
-        assert!(!sent.delete(TweetId(7)), "it was not");
+        let (start, near) = (Instant::default(), Duration::from_millis(500));
+        assert!(sent.delete(TweetId(2), start, near), "it was sent");
+        assert!(!sent.delete(TweetId(7), start, near), "it was not");
+        // However many others are deleted meanwhile.
+        for id in 100..1_100 {
+            sent.delete(TweetId(id), start.plus(near), near);
+        }
         assert_eq!(told(&mut sent, &page(&[7, 3, 2, 1])), ["tweet 3"]);
-        for id in 100..100 + DELETED_MAX as u64 {
-            sent.delete(TweetId(id));
+        sent.delete(TweetId(9), start.plus(near * 3), near);
+        assert_eq!(sent.deleted.len(), 1, "what no near body can bring back is forgotten");
+        for id in 1..=DELETED_MAX as u64 {
+            sent.delete(TweetId(id), start.plus(near * 3), near);
         }
         assert_eq!(sent.deleted.len(), DELETED_MAX);
     }

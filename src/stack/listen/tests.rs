@@ -40,7 +40,7 @@ fn proof() -> Proof {
 }
 
 async fn server(bounds: Bounds) -> Server {
-    bind("127.0.0.1:0".parse().unwrap()).await.unwrap().serve(router(), bounds, proof())
+    bind("127.0.0.1:0".parse().unwrap()).await.unwrap().serve(router(), bounds, Some(proof()))
 }
 
 /// Waits until the server hangs up.
@@ -55,7 +55,7 @@ async fn a_client_that_comes_before_the_roles_are_built_is_served_when_they_are(
     let address = bound.address;
     let early = tokio::spawn(async move { call(address, "/who").await });
     tokio::time::sleep(Duration::from_millis(20)).await;
-    let _server = bound.serve(router(), BOUNDS, proof());
+    let _server = bound.serve(router(), BOUNDS, None);
     assert!(early.await.unwrap().ends_with("127.0.0.1"));
     assert!(matches!(bind(address).await, Err(StackError::PortInUse(_))));
 }
@@ -134,7 +134,7 @@ fn this_machine_and_others_have_bounds_of_their_own() {
     let accept = Accept {
         router,
         bounds,
-        proof: proof(),
+        proof: None,
         permits: Arc::new(Semaphore::new(1)),
         addresses: Places::default(),
         connections: TaskTracker::new(),

@@ -18,7 +18,7 @@ pub enum Op {
 pub const READS_MIN: f64 = 0.05;
 /// The least share of whole answers to writes. Of 2,000 clean seeds the worst has 36 %, the
 /// median 90 %.
-pub const WRITES_MIN: f64 = 0.05;
+pub const WRITES_MIN: f64 = 0.15;
 /// Fewer answers of a kind than this are not judged: the only replica of a role may be dead for a
 /// whole epoch, in which users read 150 times (three of 2,000 seeds).
 pub const JUDGED_FROM: u32 = 300;

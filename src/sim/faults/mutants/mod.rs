@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use crate::{
     domain::{Relations, TweetId, UserId},
     ports::Rpc,
-    rt::Rt,
+    rt::{Instant, Rt},
     sim::{faults::violation::Invariant, world::NodePorts},
 };
 
@@ -88,6 +88,7 @@ mutants! {
     MX4 "MX4" "nothing is ever applied before the answer" [Healed];
     MX5 "MX5" "every page says that it is degraded" [ReadsAnswered];
     MX6 "MX6" "a used idempotency key is taken for another post" [BadInput];
+    MX7 "MX7" "after a failed call writes are refused for a while" [WritesAnswered];
 }
 
 impl Mutant {
@@ -114,6 +115,8 @@ struct Memory {
     arrived: AtomicU64,
     /// M35: when a tweet was created, in virtual milliseconds.
     created: Mutex<BTreeMap<TweetId, u64>>,
+    /// MX7: when a call between roles failed last.
+    failed: Mutex<Option<Instant>>,
 }
 
 #[derive(Clone, Copy)]
@@ -165,7 +168,7 @@ impl Mutation {
             Mutant::M06 | Mutant::M17 | Mutant::M20 | Mutant::M21 | Mutant::M24 | Mutant::MX3 => {
                 ports.cache = self.wrap(mutant, rt, ports.cache);
             }
-            Mutant::M11 | Mutant::MX1 | Mutant::MX4 | Mutant::MX5 => {}
+            Mutant::M11 | Mutant::MX1 | Mutant::MX4 | Mutant::MX5 | Mutant::MX7 => {}
         }
         ports
     }
@@ -174,9 +177,9 @@ impl Mutation {
     #[must_use]
     pub fn rpc(&self, inner: Arc<dyn Rpc>, rt: &Rt) -> Arc<dyn Rpc> {
         match self.mutant {
-            Some(mutant @ (Mutant::M11 | Mutant::MX1 | Mutant::MX4 | Mutant::MX5)) => {
-                self.wrap(mutant, rt, inner)
-            }
+            Some(
+                mutant @ (Mutant::M11 | Mutant::MX1 | Mutant::MX4 | Mutant::MX5 | Mutant::MX7),
+            ) => self.wrap(mutant, rt, inner),
             _ => inner,
         }
     }

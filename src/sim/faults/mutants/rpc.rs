@@ -1,9 +1,11 @@
-//! M11, MX1, MX4 and MX5: a wrapper of calls to other roles. What is wrong with the answers of a role
+//! M11, MX1, MX4, MX5 and MX7: a wrapper of calls to other roles. What is wrong with the answers of a role
 //! is put into them on their way.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Body;
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Collected};
 
 use super::{Mutant, Wrapped};
@@ -16,6 +18,9 @@ use crate::{
         routes::Role,
     },
 };
+
+/// MX7: writes are refused for so long after a call that failed, whoever made it.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
 
 fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
@@ -59,6 +64,19 @@ impl Rpc for Wrapped<dyn Rpc> {
         if self.mutant == Mutant::MX5 {
             let answer = self.inner.call(role, replica, door, request).await;
             return if role == Role::Timeline { degraded(answer).await } else { answer };
+        }
+        if self.mutant == Mutant::MX7 {
+            let now = self.rt.now();
+            let failed = *self.memory.failed.lock();
+            let refused = failed.is_some_and(|at| now.since(at) < REFUSED_FOR);
+            if refused && door == Door::Public && request.method() != Method::GET {
+                return Outcome::Done(empty(StatusCode::SERVICE_UNAVAILABLE));
+            }
+            let answer = self.inner.call(role, replica, door, request).await;
+            if !answer.is_done() {
+                *self.memory.failed.lock() = Some(self.rt.now());
+            }
+            return answer;
         }
         if request.uri().path() != APPLY {
             return self.inner.call(role, replica, door, request).await;

@@ -58,8 +58,9 @@ struct Faults {
     /// So many replicas of each role, 1 to 8 [default: each seed decides]
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=8))]
     replicas: Option<u64>,
-    /// Build in a bug, by its id, or `all` in turn: exit code 0 if each is found. With one `--seed`
-    /// that seed is run with the bug, and a violation is exit code 1 as ever
+    /// Build in a bug, by its id, or `all` in turn: exit code 0 if each is found, by a promise that
+    /// it is expected to break. With one `--seed` that seed is run with the bug, and a violation is
+    /// exit code 1 as ever
     #[arg(long, value_name = "ID")]
     mutant: Option<String>,
     /// Run so many seeds twice, each in two fresh processes, and compare their hashes
@@ -98,8 +99,13 @@ struct Report {
 struct Hunt {
     id: &'static str,
     text: &'static str,
+    /// Names of the promises that it is expected to break.
+    expected: Vec<&'static str>,
+    /// One of these was seen broken.
+    caught: bool,
     seeds: u64,
     wall_s: f64,
+    /// That violation, or else an unexpected one.
     #[serde(skip_serializing_if = "Option::is_none")]
     found: Option<Found>,
 }
@@ -135,7 +141,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         ok
     } else if let Some(mutant) = &faults.mutant {
         report.mutants = faults.hunt(printer, &mutants(mutant)?);
-        report.mutants.iter().all(|hunt| hunt.found.is_some())
+        report.mutants.iter().all(|hunt| hunt.caught)
     } else {
         let summary = faults.many(printer);
         let ok = summary.failed == 0;
@@ -248,19 +254,27 @@ impl Faults {
         let mut hunts = Vec::new();
         for &mutant in mutants {
             let summary = self.campaign(Some(mutant), MUTANT_SEEDS).run(|_, _| ());
-            let found = summary.violations.into_iter().next();
+            let caught = summary.expected.is_some();
+            let found = summary.expected.or_else(|| summary.violations.into_iter().next());
             let (id, text) = (mutant.id(), mutant.text());
+            let expected: Vec<&str> =
+                mutant.breaks().iter().map(|broken| broken.as_str()).collect();
             let Summary { run: seeds, wall_s, .. } = summary;
             let line = match &found {
-                Some(Found { seed, violation, .. }) => {
+                Some(Found { seed, violation, .. }) if caught => {
                     format!("{id}  found by {} in seed {seed}", violation.invariant)
                 }
+                Some(Found { seed, violation, .. }) => format!(
+                    "{id}  NOT FOUND by {} in {seeds} seeds, only by {} in seed {seed}",
+                    expected.join(" or "),
+                    violation.invariant
+                ),
                 None => format!("{id}  NOT FOUND in {seeds} seeds"),
             };
             self.say(printer, &format!("{line}  {wall_s:.1} s  ({text})"));
-            hunts.push(Hunt { id, text, seeds, wall_s, found });
+            hunts.push(Hunt { id, text, expected, caught, seeds, wall_s, found });
         }
-        let found = hunts.iter().filter(|hunt| hunt.found.is_some()).count();
+        let found = hunts.iter().filter(|hunt| hunt.caught).count();
         self.say(printer, &format!("{found} of {} bugs found", hunts.len()));
         hunts
     }

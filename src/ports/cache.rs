@@ -87,14 +87,19 @@ pub trait TimelineCache: Send + Sync {
         limit: usize,
     ) -> Read<Vec<Option<Slice>>>;
 
-    /// The floor of a list that exists, ready or being filled.
-    async fn floor(&self, key: ListKey) -> Read<Option<TweetId>>;
-
     /// Puts entries into every list that exists. Lists that do not exist stay absent.
     async fn push(&self, pushes: &[Push<'_>]) -> Outcome<PushReport>;
 
-    /// Puts entries into one list that may exist: a follower's backfill.
-    async fn push_many(&self, key: ListKey, entries: &[Entry]) -> Outcome<PushReport>;
+    /// Puts entries into one list that may exist: a follower's backfill. They are all that belongs
+    /// into it above `above`. A list that reaches below that would have a gap: then nothing is
+    /// written and it is `None`, and the caller drops the list. The look at the list and the write
+    /// are one step, because a failover between them may bring an older list back.
+    async fn push_many(
+        &self,
+        key: ListKey,
+        entries: &[Entry],
+        above: TweetId,
+    ) -> Outcome<Option<PushReport>>;
 
     /// Begins a fill. `None` if the list is ready already.
     async fn begin_fill(&self, key: ListKey) -> Outcome<Option<Token>>;

@@ -44,6 +44,7 @@ behaviours![
     nothing_comes_below_the_floor,
     a_full_list_raises_its_floor,
     a_backfill_goes_into_one_list,
+    a_backfill_that_would_leave_a_gap_is_refused,
     a_report_counts_every_list,
     the_authors_list_is_pushed_to_if_asked_for,
     several_pushes_share_one_call,
@@ -64,11 +65,7 @@ async fn absent_is_a_miss_and_never_empty(context: Context) -> Check {
     context.reads(&HomeRead::NoRelations).await?;
     context.relate(1).await?;
     context.reads(&HomeRead::NoTimeline).await?;
-    context.lists(5, None).await?;
-    for key in [home(1), author(5)] {
-        same("floor", &context.floor(key).await?, &None)?;
-    }
-    Ok(())
+    context.lists(5, None).await
 }
 
 async fn a_fill_is_read_newest_first(context: Context) -> Check {
@@ -138,17 +135,16 @@ async fn a_page_tells_whether_there_is_more(context: Context) -> Check {
         same(&format!("{window:?}, {limit}: exhausted"), &slice.exhausted, &exhausted)?;
         same("floor", &slice.floor, &TweetId(15))?;
     }
-    same("floor", &context.floor(home(1)).await?, &Some(TweetId(15)))
+    Ok(())
 }
 
 async fn an_unfinished_fill_shows_nothing(context: Context) -> Check {
     context.relate(1).await?;
     context.begin(home(1)).await?;
     context.begin(author(5)).await?;
-    context.push(entry(10, 5), &[1]).await?;
+    same("report", &context.push(entry(10, 5), &[1]).await?, &report(1, 0, 0))?;
     context.reads(&HomeRead::NoTimeline).await?;
-    context.lists(5, None).await?;
-    that(context.floor(home(1)).await?.is_some(), "a list that is being filled has a floor")
+    context.lists(5, None).await
 }
 
 async fn a_push_while_the_fill_runs_is_united_with_it(context: Context) -> Check {
@@ -156,7 +152,7 @@ async fn a_push_while_the_fill_runs_is_united_with_it(context: Context) -> Check
     let token = context.begin(home(1)).await?;
     same("report", &context.push(entry(50, 5), &[1]).await?, &report(1, 0, 0))?;
     context.push(entry(25, 5), &[1]).await?;
-    context.timelines.push_many(home(1), &of_five(&[35])).await.must("push_many")?;
+    context.backfill(&[35], 0).await?;
     // The store was read before 50 came, and after 25.
     that(context.finish(home(1), token, &of_five(&[10, 25, 30]), ZERO).await?, "the fill counts")?;
     context.shows(&[50, 35, 30, 25, 10]).await
@@ -165,11 +161,13 @@ async fn a_push_while_the_fill_runs_is_united_with_it(context: Context) -> Check
 async fn a_push_goes_only_where_a_list_is(context: Context) -> Check {
     context.relate(1).await?;
     same("report", &context.push(entry(10, 5), &[1]).await?, &report(0, 0, 1))?;
-    let many = context.timelines.push_many(home(1), &of_five(&[10, 20])).await.must("push_many")?;
-    same("delivered", &many.delivered, &0)?;
-    that(many.absent > 0, "a list that is not there is told of")?;
-    context.reads(&HomeRead::NoTimeline).await?;
-    same("floor", &context.floor(home(1)).await?, &None)
+    for above in [0, 5] {
+        let many = context.backfill(&[10, 20], above).await?;
+        same("delivered", &many.map(|many| many.delivered), &Some(0))?;
+        let told = many.is_some_and(|many| many.absent > 0);
+        that(told, "a list that is not there is told of")?;
+    }
+    context.reads(&HomeRead::NoTimeline).await
 }
 
 async fn a_push_comes_once_and_in_order(context: Context) -> Check {
@@ -206,16 +204,27 @@ async fn a_full_list_raises_its_floor(context: Context) -> Check {
     // The list is complete above its floor, and nothing below is used.
     let held: BTreeSet<u64> = entries.iter().map(|entry| entry.tweet.0).collect();
     let complete: BTreeSet<u64> = ids.into_iter().filter(|id| *id > floor.0).collect();
-    same("tweets above the floor", &held, &complete)?;
-    same("floor", &context.floor(home(1)).await?, &Some(floor))
+    same("tweets above the floor", &held, &complete)
 }
 
 async fn a_backfill_goes_into_one_list(context: Context) -> Check {
     context.reader(&[20, 40], 15).await?;
-    let entries = of_five(&[50, 10, 30, 20]);
-    let done = context.timelines.push_many(home(1), &entries).await.must("push_many")?;
-    same("report", &done, &report(2, 2, 0))?;
+    same("report", &context.backfill(&[50, 10, 30, 20], 9).await?, &Some(report(2, 2, 0)))?;
     context.shows(&[50, 40, 30, 20]).await
+}
+
+async fn a_backfill_that_would_leave_a_gap_is_refused(context: Context) -> Check {
+    context.reader(&[20, 40], 15).await?;
+    same("report", &context.backfill(&[50, 30], 16).await?, &None)?;
+    context.shows(&[40, 20]).await?;
+    // Down to the floor there is no gap.
+    same("report", &context.backfill(&[50, 30], 15).await?, &Some(report(2, 0, 0)))?;
+    context.shows(&[50, 40, 30, 20]).await?;
+    // How far a list that is being filled will reach is not known.
+    let token = context.begin(home(2)).await?;
+    let many = context.timelines.push_many(home(2), &of_five(&[30]), TweetId(29)).await;
+    same("report", &many.must("push_many")?, &None)?;
+    that(context.finish(home(2), token, &[], ZERO).await?, "the fill counts")
 }
 
 async fn a_report_counts_every_list(context: Context) -> Check {
@@ -310,7 +319,7 @@ async fn a_fill_ends_once(context: Context) -> Check {
     let again = context.finish(home(1), token, &of_five(&[10]), TweetId(5)).await?;
     that(!again, "a fill that has ended does not end again")?;
     context.shows(&[20]).await?;
-    same("floor", &context.floor(home(1)).await?, &Some(ZERO))
+    same("floor", &context.page(Window::Latest, 9).await?.slice.floor, &ZERO)
 }
 
 async fn what_was_invalidated_is_gone(context: Context) -> Check {
@@ -319,7 +328,6 @@ async fn what_was_invalidated_is_gone(context: Context) -> Check {
     context.invalidate(&[home(1), author(5)]).await?;
     context.reads(&HomeRead::NoTimeline).await?;
     context.lists(5, None).await?;
-    same("floor", &context.floor(home(1)).await?, &None)?;
     same("report", &context.push(entry(20, 5), &[1]).await?, &report(0, 0, 1))?;
     context.fill(home(1), &of_five(&[30]), ZERO).await?;
     context.shows(&[30]).await
@@ -389,11 +397,10 @@ async fn an_outage_is_an_error(context: Context) -> Check {
     let cache = &context.timelines;
     is_error("page", &cache.page(UserId(1), Window::Latest, 9).await)?;
     is_error("author_lists", &cache.author_lists(&users(&[5]), Window::Latest, 9).await)?;
-    is_error("floor", &cache.floor(home(1)).await)?;
     let homes = users(&[1]);
     let pushes = [Push { entry: entry(20, 5), homes: &homes, author_list: false }];
     not_done("push", &cache.push(&pushes).await)?;
-    not_done("push_many", &cache.push_many(home(1), &of_five(&[20])).await)?;
+    not_done("push_many", &cache.push_many(home(1), &of_five(&[20]), ZERO).await)?;
     not_done("begin_fill", &cache.begin_fill(home(3)).await)?;
     let ended: Outcome<bool> = cache.finish_fill(home(2), token, &[], ZERO).await;
     not_done("finish_fill", &ended)?;

@@ -1,7 +1,7 @@
 //! What an event does to the role's own copy and caches. One code for the call that comes before an
 //! answer and for the event that follows on the bus; every part may be repeated.
 
-use super::Core;
+use super::{Core, merge_store::Found};
 use crate::{
     domain::{
         Body, Entry, PairChange, TweetId, UserId, Window, fanout::Class, relations::Relation,
@@ -95,32 +95,24 @@ impl Core {
     }
 
     async fn backfill_one(&self, follower: UserId, author: UserId) -> Read<()> {
-        let key = ListKey::Home(follower);
-        let Some(floor) = self.deps.cache.floor(key).await? else {
-            // A failover may bring back a list that a read found gone: only a write that is done
-            // says that it stays so.
-            return self.deps.cache.invalidate(&[key]).await.certain();
-        };
         let rows = self.deps.store.authors(&[author]).await?;
         if rows.first().is_some_and(|row| row.class == Class::Pull) {
             return Ok(());
         }
         let most = self.config.fanout.backfill_max as usize;
         let ids = self.deps.store.author_tweets(author, Window::Latest, most).await?;
-        let cut = ids.len() == most && ids.last().is_some_and(|&oldest| oldest > floor);
-        if cut {
-            // Under the last of them the list would have a hole: it is rebuilt instead.
-            return self.deps.cache.invalidate(&[key]).await.certain();
-        }
-        let entries: Vec<Entry> = ids
-            .into_iter()
-            .filter(|&tweet| tweet > floor)
-            .map(|tweet| Entry { tweet, author })
-            .collect();
-        if entries.is_empty() {
+        if ids.is_empty() {
             return Ok(());
         }
-        let report = self.deps.cache.push_many(key, &entries).await.certain()?;
+        let key = ListKey::Home(follower);
+        let found = Found::of_author(author, ids, most);
+        // Also for a list that is absent: a failover may bring back one that a read found gone, and
+        // only a write that is done says that it stays so.
+        let pushed = self.deps.cache.push_many(key, &found.entries, found.floor()).await;
+        let Some(report) = pushed.certain()? else {
+            // Under the last of them the list would have a hole: it is rebuilt instead.
+            return self.deps.cache.invalidate(&[key]).await.certain();
+        };
         self.common.metrics.fanout(report.delivered, 0);
         self.hint_homes(&[follower]).await;
         Ok(())

@@ -235,10 +235,7 @@ impl Core {
         let most = self.config.timeline.entries_max as usize;
         let ids = self.deps.store.author_tweets(author, Window::Latest, most).await?;
         self.common.rt.point(points::FILL).await;
-        let found = Found {
-            more: ids.len() == most,
-            entries: ids.into_iter().map(|tweet| Entry { tweet, author }).collect(),
-        };
+        let found = Found::of_author(author, ids, most);
         if let Some(token) = token {
             let _ = self.deps.cache.finish_fill(key, token, &found.entries, found.floor()).await;
         }

@@ -37,6 +37,12 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// The newest tweets of one author, newest first, of which at most `most` were asked for.
+    pub(super) fn of_author(author: UserId, ids: Vec<TweetId>, most: usize) -> Self {
+        let more = ids.len() == most;
+        Self { entries: ids.into_iter().map(|tweet| Entry { tweet, author }).collect(), more }
+    }
+
     /// The id above which the entries are complete; 0 if they are complete for ever.
     pub(super) fn floor(&self) -> TweetId {
         match self.entries.last() {

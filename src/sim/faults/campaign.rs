@@ -38,7 +38,7 @@ pub struct Campaign {
     pub mutant: Option<Mutant>,
     /// Seeds at once, at least 1.
     pub jobs: usize,
-    /// End at the first violation.
+    /// End at the first violation; with a bug, at the first that it is expected to cause.
     pub until_violation: bool,
 }
 
@@ -73,6 +73,9 @@ pub struct Summary {
     pub kills: u64,
     /// The violations of the lowest seeds.
     pub violations: Vec<Found>,
+    /// The one of the lowest seed that the bug is expected to cause.
+    #[serde(skip)]
+    pub expected: Option<Found>,
 }
 
 impl Campaign {
@@ -98,6 +101,11 @@ impl Campaign {
         command
     }
 
+    /// Whether the bug that is built in explains this; everything does without one.
+    fn expects(&self, violation: &Violation) -> bool {
+        self.mutant.is_none_or(|mutant| mutant.explains(violation.invariant))
+    }
+
     /// Runs all seeds; `progress` is told of each that has ended, in the order in which they end.
     pub fn run(&self, mut progress: impl FnMut(&Outcome, &Summary)) -> Summary {
         let started = Instant::now();
@@ -115,7 +123,8 @@ impl Campaign {
                             return;
                         }
                         let outcome = run(self.plan(self.first + at));
-                        if self.until_violation && outcome.violation.is_some() {
+                        let found = outcome.violation.as_ref().is_some_and(|v| self.expects(v));
+                        if self.until_violation && found {
                             // Lower seeds have begun already, and are waited for.
                             stop.store(true, Ordering::Relaxed);
                         }
@@ -146,7 +155,12 @@ impl Summary {
         if let Some(violation) = &outcome.violation {
             self.failed += 1;
             let (seed, replay) = (outcome.seed, campaign.replay(outcome.seed));
-            self.violations.push(Found { seed, violation: violation.clone(), replay });
+            let found = Found { seed, violation: violation.clone(), replay };
+            let lowest = self.expected.as_ref().is_none_or(|other| other.seed > seed);
+            if lowest && campaign.expects(violation) {
+                self.expected = Some(found.clone());
+            }
+            self.violations.push(found);
             self.violations.sort_by_key(|found| found.seed);
             self.violations.truncate(LISTED_MAX);
         }

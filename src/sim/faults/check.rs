@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{
+    bounds::Op,
     client::{Client, Cursor, who_of},
     history::{History, PostState, Stamp, Who},
     violation::{Invariant, Violation},
@@ -196,10 +197,11 @@ pub async fn read(
         Ok(page) => {
             let seen = Seen { reader: client.who, list, cursor, limit, from, to, page: &page };
             seen.check(&mut run.history.lock())?;
+            run.judge_answer(client.who, Op::Read, &path, !page.degraded)?;
             Ok(Some(page))
         }
         Err(answer) => {
-            run.judge_failure(client.who, &path, &answer)?;
+            run.judge_failure(client.who, Op::Read, &path, &answer)?;
             Ok(None)
         }
     }

@@ -19,7 +19,7 @@ impl History {
             Ask::Unblock => !was.blocks,
         };
         let at = self.settled_at;
-        let base = EdgeOp { ask, invoked: at, done: Some(at), honoured: true };
+        let base = EdgeOp { ask, invoked: at, done: Some(at), blocked: false, honoured: true };
         let mine = ops.iter().copied().filter(move |op| op.ask == ask);
         stands.then_some(base).into_iter().chain(mine)
     }
@@ -54,8 +54,9 @@ impl History {
     /// Why an edge that was found when everything had settled cannot be, if it cannot.
     pub fn contradiction(&self, actor: Who, target: Who, found: Settled) -> Option<String> {
         let stands = |ons: Vec<EdgeOp>, offs: Vec<EdgeOp>| {
+            let certain = |off: &&EdgeOp| off.done.is_some() && !off.blocked;
             let beaten =
-                |on: &EdgeOp| offs.iter().any(|off| off.done.is_some() && off.invoked > over(on));
+                |on: &EdgeOp| offs.iter().filter(certain).any(|off| off.invoked > over(on));
             ons.iter().any(|on| !beaten(on))
         };
         let follows: Vec<_> = self.ops(actor, target, Ask::Follow).collect();
@@ -155,6 +156,22 @@ mod tests {
         let both = Settled { follows: false, blocks: true };
         assert!(history.contradiction(1, 0, both).is_none());
         assert!(history.contradiction(1, 0, Settled::default()).is_none());
+    }
+
+    #[test]
+    fn a_follow_that_a_block_refused_may_stand_until_it_is_ended_for_certain() {
+        let mut history = History::default();
+        let at = history.edge(0, 1, Ask::Follow, 0);
+        history.edge_blocked(0, 1, at, 0);
+        let from = now(&mut history);
+        assert!(history.may_follow(0, 1, from, from), "a copy may have come after the block");
+        let follows = Settled { follows: true, blocks: false };
+        assert!(history.contradiction(0, 1, follows).is_none());
+        assert!(history.contradiction(0, 1, Settled::default()).is_none());
+        did(&mut history, 0, 1, Ask::Unfollow, true);
+        let from = now(&mut history);
+        assert!(!history.may_follow(0, 1, from, from));
+        assert!(history.contradiction(0, 1, follows).is_some());
     }
 
     #[test]

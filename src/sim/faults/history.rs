@@ -38,6 +38,8 @@ pub struct Post {
     pub author: Who,
     /// Its text, which no other attempt has.
     pub text: String,
+    /// The idempotency key that it was sent with.
+    pub key: Option<String>,
     /// When it was first sent.
     pub invoked: Stamp,
     /// When it was first acknowledged.
@@ -76,8 +78,11 @@ pub struct EdgeOp {
     pub ask: Ask,
     /// When it was sent.
     pub invoked: Stamp,
-    /// When it was certain to have happened; `None` if that is not known.
+    /// When it was certain to be over; `None` if that is not known.
     pub done: Option<Stamp>,
+    /// It was refused because of a block. A copy of the request may have come when the block was
+    /// lifted, so it may have happened all the same, before the answer.
+    pub blocked: bool,
     /// It was answered so that every later read honours it (not 202).
     pub honoured: bool,
 }
@@ -115,13 +120,14 @@ impl History {
     }
 
     /// An attempt to post begins; gives its number.
-    pub fn post(&mut self, author: Who, text: &str, ms: u64) -> usize {
+    pub fn post(&mut self, author: Who, text: &str, key: Option<&str>, ms: u64) -> usize {
         let invoked = self.stamp(ms);
         let at = self.posts.len();
         self.by_text.insert(text.to_owned(), at);
         self.posts.push(Post {
             author,
             text: text.to_owned(),
+            key: key.map(str::to_owned),
             invoked,
             acked: None,
             id: None,
@@ -166,7 +172,7 @@ impl History {
     pub fn edge(&mut self, actor: Who, target: Who, ask: Ask, ms: u64) -> usize {
         let invoked = self.stamp(ms);
         let ops = self.edges.entry((actor, target)).or_default();
-        ops.push(EdgeOp { ask, invoked, done: None, honoured: false });
+        ops.push(EdgeOp { ask, invoked, done: None, blocked: false, honoured: false });
         ops.len() - 1
     }
 
@@ -176,6 +182,14 @@ impl History {
         if let Some(op) = self.edges.get_mut(&(actor, target)).and_then(|ops| ops.get_mut(at)) {
             op.done = Some(stamp);
             op.honoured = honoured;
+        }
+    }
+
+    /// A follow was refused because of a block.
+    pub fn edge_blocked(&mut self, actor: Who, target: Who, at: usize, ms: u64) {
+        self.edge_done(actor, target, at, false, ms);
+        if let Some(op) = self.edges.get_mut(&(actor, target)).and_then(|ops| ops.get_mut(at)) {
+            op.blocked = true;
         }
     }
 

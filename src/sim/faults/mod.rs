@@ -13,10 +13,12 @@
 //! | [`client`], [`workload`] | users |
 //! | [`history`], [`expect`] | what they know, and what follows from it |
 //! | [`check`], [`audit`], [`violation`] | rules for every page, for the end of an epoch, and their names |
+//! | [`bounds`] | how many answers must be whole while everything fails |
 //! | [`mutants`] | bugs built in on purpose |
 //! | [`campaign`] | many seeds |
 
 pub mod audit;
+pub mod bounds;
 pub mod campaign;
 pub mod check;
 pub mod client;

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::{
     audit,
+    bounds::{Op, Tally},
     client::{Answer, Client},
     cluster::Cluster,
     history::{Ask, History, Stamp, Who},
@@ -86,6 +87,7 @@ pub struct Run {
     /// The users.
     pub clients: Vec<Arc<Client>>,
     violation: Mutex<Option<Violation>>,
+    tally: Mutex<Tally>,
     epoch: AtomicU32,
     requests: AtomicU64,
     /// Clients begin nothing new.
@@ -126,11 +128,31 @@ impl Run {
         }
     }
 
+    /// A request succeeded; `whole`: in everything that it asked for, as a healed world has to.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn judge_answer(&self, who: Who, op: Op, what: &str, whole: bool) -> Result<(), Violation> {
+        if !self.healed.load(Ordering::Relaxed) {
+            self.tally.lock().add(op, whole);
+        } else if !whole {
+            let detail = format!("{what} was answered in part in a healed world");
+            return Err(Violation::new(Invariant::Healed, self.shared.now_ms(), detail).user(who));
+        }
+        Ok(())
+    }
+
     /// A request was not answered with what it asked for: whether that may be.
     ///
     /// # Errors
     /// The rule that it breaks.
-    pub fn judge_failure(&self, who: Who, what: &str, answer: &Answer) -> Result<(), Violation> {
+    pub fn judge_failure(
+        &self,
+        who: Who,
+        op: Op,
+        what: &str,
+        answer: &Answer,
+    ) -> Result<(), Violation> {
         let fault = |invariant| {
             let detail = format!("{what} was answered with {}", answer.describe());
             Violation::new(invariant, self.shared.now_ms(), detail).user(who)
@@ -142,11 +164,13 @@ impl Run {
             return Err(fault(Invariant::Healed));
         }
         match answer.status {
-            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
-            | None => Ok(()),
-            Some(status) if status.is_client_error() => Err(fault(Invariant::Healed)),
-            Some(_) => Ok(()),
+            Some(StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) => return Ok(()),
+            Some(StatusCode::UNAUTHORIZED) | None => {}
+            Some(status) if status.is_client_error() => return Err(fault(Invariant::Healed)),
+            Some(_) => {}
         }
+        self.tally.lock().add(op, false);
+        Ok(())
     }
 }
 
@@ -182,6 +206,7 @@ async fn drive(plan: Plan) -> Outcome {
         history: Mutex::default(),
         clients,
         violation: Mutex::default(),
+        tally: Mutex::default(),
         epoch: AtomicU32::new(0),
         requests: AtomicU64::new(0),
         stopped: AtomicBool::new(false),
@@ -240,10 +265,13 @@ async fn epochs(run: &Arc<Run>, cluster: &mut Cluster, seed: &Seed) -> Result<()
             let detail = "a client's last request did not end in a healed world";
             return Err(Violation::new(Invariant::Drain, run.shared.now_ms(), detail));
         }
+        let tally = *run.tally.lock();
+        tally.check(run.shared.now_ms())?;
         wait_ready(run, cluster).await?;
         drain(run, cluster).await?;
         run.healed.store(true, Ordering::Relaxed);
         audit::audit(run).await?;
+        workload::probe(run, seed, epoch).await?;
     }
     Ok(())
 }

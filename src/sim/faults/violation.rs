@@ -32,6 +32,8 @@ pub enum Invariant {
     Ids,
     /// What failed for certain never appears.
     FailedAbsent,
+    /// What has to be refused is refused.
+    BadInput,
     /// What was acknowledged is in the truth.
     Durable,
     /// One tweet per idempotency key, and the same one for every retry.
@@ -44,9 +46,13 @@ pub enum Invariant {
     Counts,
     /// An author's timeline holds exactly what it should.
     AuthorSet,
+    /// A share of reads is answered in whole while things are broken.
+    ReadsAnswered,
+    /// A share of writes is answered in whole while things are broken.
+    WritesAnswered,
     /// Queues drain after everything has healed.
     Drain,
-    /// Everything answers after it has healed.
+    /// Everything is answered in whole after it has healed.
     Healed,
     /// Nothing panics, no answer is 500.
     Panic,
@@ -66,12 +72,15 @@ impl Invariant {
             Self::Block => "S7.block_honoured",
             Self::Ids => "S10.ids",
             Self::FailedAbsent => "S11.failed_absent",
+            Self::BadInput => "S12.bad_input_refused",
             Self::Durable => "D1.durable",
             Self::OneTweetPerKey => "D2.one_tweet_per_key",
             Self::Edges => "D4.edges",
             Self::HomeSet => "C1.home_set",
             Self::Counts => "C4.counts",
             Self::AuthorSet => "C5.author_set",
+            Self::ReadsAnswered => "A1.reads_answered",
+            Self::WritesAnswered => "A2.writes_answered",
             Self::Drain => "L1.drain",
             Self::Healed => "L2.healed_answers",
             Self::Panic => "X0.no_panic",

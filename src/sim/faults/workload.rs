@@ -8,8 +8,9 @@ use rand_pcg::Pcg64;
 use tokio::task::JoinHandle;
 
 use super::{
+    bounds::Op,
     check::{List, read},
-    client::{Client, Cursor, handle_of},
+    client::{Answer, Client, Cursor, handle_of},
     history::{Ask, PostState, Who},
     run::Run,
     violation::{Invariant, Violation},
@@ -37,6 +38,29 @@ pub fn start(run: &Arc<Run>, seed: &Seed, epoch: u32) -> Vec<JoinHandle<()>> {
         }
     }
     devices
+}
+
+/// Every user writes once more: in a healed world nothing is answered in part, or "not yet".
+///
+/// # Errors
+/// The first rule that an answer breaks.
+pub async fn probe(run: &Arc<Run>, seed: &Seed, epoch: u32) -> Result<(), Violation> {
+    for client in &run.clients {
+        let index = (u64::from(epoch) << 32) | client.who as u64;
+        let random = seed.stream("client.probe", index);
+        let mut device = Device { run: Arc::clone(run), client: Arc::clone(client), random };
+        device.post().await?;
+        device.delete().await?;
+        let target = (client.who + epoch as usize) % run.clients.len();
+        if target != client.who {
+            let ask = *[Ask::Unfollow, Ask::Unblock, Ask::Follow]
+                .choose(&mut device.random)
+                .expect("there are some");
+            change_edge(run, client, target, ask).await?;
+        }
+        device.page(List::Home, Cursor::Latest).await?;
+    }
+    Ok(())
 }
 
 struct Device {
@@ -89,7 +113,8 @@ impl Device {
         let number = self.run.history.lock().posts.len();
         let text = format!("t{number} of u{}", self.client.who);
         let key = keyed.then(|| format!("key-{number}"));
-        let at = self.run.history.lock().post(self.client.who, &text, self.run.shared.now_ms());
+        let now = self.run.shared.now_ms();
+        let at = self.run.history.lock().post(self.client.who, &text, key.as_deref(), now);
         // Sometimes a client asks again although it was answered, as if it had not heard.
         let deaf = keyed && self.random.random_bool(0.05);
         for attempt in 0..POST_ATTEMPTS {
@@ -100,14 +125,16 @@ impl Device {
             let posted = answer.json::<PostedTweet>().filter(|_| answer.is(StatusCode::CREATED));
             if let Some(posted) = posted {
                 self.acknowledge(at, &posted)?;
+                let (who, whole) = (self.client.who, !posted.degraded);
+                self.run.judge_answer(who, Op::Write, "POST /tweets", whole)?;
                 if !deaf {
                     return Ok(());
                 }
             } else if answer.refused() && !answer.is(StatusCode::UNAUTHORIZED) && attempt == 0 {
                 self.run.history.lock().posts[at].state = PostState::Absent;
-                return self.run.judge_failure(self.client.who, "POST /tweets", &answer);
+                return self.judge_failure("POST /tweets", &answer);
             } else {
-                self.run.judge_failure(self.client.who, "POST /tweets", &answer)?;
+                self.judge_failure("POST /tweets", &answer)?;
             }
             let again = keyed && self.random.random_bool(0.7);
             if !again || self.run.is_over() {
@@ -117,6 +144,10 @@ impl Device {
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
         Ok(())
+    }
+
+    fn judge_failure(&self, what: &str, answer: &Answer) -> Result<(), Violation> {
+        self.run.judge_failure(self.client.who, Op::Write, what, answer)
     }
 
     /// D2 and S10.
@@ -159,25 +190,26 @@ impl Device {
         let number = self.run.history.lock().posts.len();
         let reused = {
             let history = self.run.history.lock();
-            let mine = |p: &&super::history::Post| p.author == self.client.who && p.shown.is_some();
-            history.posts.iter().filter(mine).find_map(|p| {
-                let number = p.text.split(' ').next()?.strip_prefix('t')?;
-                Some(format!("key-{number}"))
-            })
+            let mut mine = history.posts.iter().filter(|post| post.author == self.client.who);
+            mine.find_map(|post| post.acked.and(post.key.clone()))
         };
         let (text, key) = match reused.filter(|_| self.random.random_bool(0.5)) {
             Some(key) => (format!("t{number} of u{} again", self.client.who), Some(key)),
             None => (format!("t{number} of u{} {}", self.client.who, "x".repeat(300)), None),
         };
-        let at = self.run.history.lock().post(self.client.who, &text, self.run.shared.now_ms());
+        let (who, now) = (self.client.who, self.run.shared.now_ms());
+        let at = self.run.history.lock().post(who, &text, key.as_deref(), now);
         self.run.count_request();
         let body = PostTweet { text };
         let answer = self.client.call(Method::POST, "/tweets", Some(&body), key.as_deref()).await;
-        if let Some(posted) = answer.json::<PostedTweet>()
-            && answer.is(StatusCode::CREATED)
-        {
-            // The key was not in use after all: its first attempt had no key, or never arrived.
-            return self.acknowledge(at, &posted);
+        if answer.is(StatusCode::CREATED) {
+            let why = match key {
+                Some(key) => format!("{key:?}, which was acknowledged for another text,"),
+                None => "a text that is too long".to_owned(),
+            };
+            let detail = format!("a post with {why} was answered with 201");
+            let now = self.run.shared.now_ms();
+            return Err(Violation::new(Invariant::BadInput, now, detail).author(who));
         }
         if answer.refused() {
             self.run.history.lock().posts[at].state = PostState::Absent;
@@ -217,14 +249,16 @@ impl Device {
             if honoured {
                 post.delete_acked.get_or_insert(stamp);
             }
-            return Ok(());
+        }
+        if answer.status.is_some_and(|status| status.is_success()) {
+            return self.run.judge_answer(who, Op::Write, "DELETE /tweets", honoured);
         }
         if answer.is(StatusCode::NOT_FOUND) {
             let detail = format!("tweet {id} exists, and its delete was answered with 404");
             let fault = Violation::new(Invariant::Durable, self.run.shared.now_ms(), detail);
             return Err(fault.tweet(id).author(who));
         }
-        self.run.judge_failure(who, "DELETE /tweets", &answer)
+        self.judge_failure("DELETE /tweets", &answer)
     }
 
     async fn edge(&mut self, ask: Ask) -> Result<(), Violation> {
@@ -325,14 +359,14 @@ pub async fn change_edge(
     if answer.status.is_some_and(|status| status.is_success()) {
         let honoured = !answer.is(StatusCode::ACCEPTED);
         run.history.lock().edge_done(who, target, at, honoured, now);
+        return run.judge_answer(who, Op::Write, "a change of an edge", honoured);
+    }
+    if ask == Ask::Follow && answer.is(StatusCode::FORBIDDEN) {
+        run.history.lock().edge_blocked(who, target, at, now);
         return Ok(());
     }
     if answer.refused() && !answer.is(StatusCode::UNAUTHORIZED) {
         run.history.lock().edge_refused(who, target, at);
-        let blocked = ask == Ask::Follow && answer.is(StatusCode::FORBIDDEN);
-        if blocked {
-            return Ok(());
-        }
     }
-    run.judge_failure(who, "a change of an edge", &answer)
+    run.judge_failure(who, Op::Write, "a change of an edge", &answer)
 }

@@ -159,7 +159,9 @@ async fn an_invalidation_voids_the_fill_that_runs() {
         let token = begin(&cache, key).await.unwrap();
         assert_eq!(TimelineCache::invalidate(&cache, &[key]).await, Outcome::Done(()));
         assert!(!finish(&cache, key, token, &[11], 0).await);
-        assert_eq!(cache.floor(key).await, Ok(None));
+        let absent = PushReport { absent: 1, ..PushReport::default() };
+        let pushed = cache.push_many(key, &[], TweetId(0)).await;
+        assert_eq!(pushed, Outcome::Done(Some(absent)));
     }
     let read = RelationCache::get(&cache, ADA).await.unwrap();
     assert!(read.is_some(), "the relations beside the timeline stay");
@@ -195,11 +197,14 @@ async fn a_push_tells_what_it_did_and_changes_nothing_twice() {
 #[tokio::test]
 async fn a_backfill_goes_into_its_place_and_not_under_the_floor() {
     let cache = ada_sees_odd_authors().await;
-    let absent = cache.push_many(HOME, &entries(&[11])).await;
-    assert_eq!(absent, Outcome::Done(PushReport { absent: 1, ..PushReport::default() }));
+    let absent = cache.push_many(HOME, &entries(&[11]), TweetId(10)).await;
+    assert_eq!(absent, Outcome::Done(Some(PushReport { absent: 1, ..PushReport::default() })));
     warm(&cache, HOME, &[21, 31], 10).await;
-    let report = cache.push_many(HOME, &entries(&[5, 15, 25, 31])).await;
-    assert_eq!(report, Outcome::Done(PushReport { delivered: 2, repeated: 2, absent: 0 }));
+    let gap = cache.push_many(HOME, &entries(&[15, 25, 31]), TweetId(14)).await;
+    assert_eq!(gap, Outcome::Done(None));
+    let report = cache.push_many(HOME, &entries(&[5, 15, 25, 31]), TweetId(4)).await;
+    let pushed = PushReport { delivered: 2, repeated: 2, absent: 0 };
+    assert_eq!(report, Outcome::Done(Some(pushed)));
     assert_eq!(page(&cache, Window::Latest, 9).await, [31, 25, 21, 15]);
 }
 
@@ -215,7 +220,7 @@ async fn lists_of_authors_are_pushed_to_and_read_in_the_order_asked_for() {
     let lists = cache.author_lists(&authors, Window::Latest, 9).await.unwrap();
     let read: Vec<Option<Vec<u64>>> = lists.iter().map(|l| l.as_ref().map(ids)).collect();
     assert_eq!(read, [Some(vec![15, 5]), None, Some(vec![23, 13])]);
-    assert_eq!(cache.floor(ListKey::Author(UserId(5))).await, Ok(Some(TweetId(2))));
+    assert_eq!(lists[0].as_ref().map(|list| list.floor), Some(TweetId(2)));
 }
 
 #[tokio::test]

@@ -92,10 +92,6 @@ impl TimelineCache for EmbeddedCache {
         Ok(authors.iter().map(list).collect())
     }
 
-    async fn floor(&self, key: ListKey) -> Read<Option<TweetId>> {
-        Ok(self.with_list(key, false, |ring| ring.floor()))
-    }
-
     async fn push(&self, pushes: &[Push<'_>]) -> Outcome<PushReport> {
         let mut report = self.push_homes(pushes).await;
         for push in pushes.iter().filter(|push| push.author_list) {
@@ -108,17 +104,23 @@ impl TimelineCache for EmbeddedCache {
         Outcome::Done(report)
     }
 
-    async fn push_many(&self, key: ListKey, entries: &[Entry]) -> Outcome<PushReport> {
-        let mut report = PushReport::default();
-        let found = self.with_list(key, false, |ring| {
-            for &entry in entries {
-                count(&mut report, ring.push(entry));
-            }
+    async fn push_many(
+        &self,
+        key: ListKey,
+        entries: &[Entry],
+        above: TweetId,
+    ) -> Outcome<Option<PushReport>> {
+        let pushed = self.with_list(key, false, |ring| {
+            (ring.floor() >= above).then(|| {
+                let mut report = PushReport::default();
+                for &entry in entries {
+                    count(&mut report, ring.push(entry));
+                }
+                report
+            })
         });
-        if found.is_none() {
-            report.absent += 1;
-        }
-        Outcome::Done(report)
+        let absent = PushReport { absent: 1, ..PushReport::default() };
+        Outcome::Done(pushed.unwrap_or(Some(absent)))
     }
 
     async fn begin_fill(&self, key: ListKey) -> Outcome<Option<Token>> {

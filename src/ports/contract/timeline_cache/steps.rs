@@ -111,8 +111,14 @@ impl Context {
         self.timelines.push(&pushes).await.must("push")
     }
 
-    pub(super) async fn floor(&self, key: ListKey) -> Result<Option<TweetId>, String> {
-        self.timelines.floor(key).await.must("floor")
+    /// Backfills user 1 with tweets of author 5, complete above `above`.
+    pub(super) async fn backfill(
+        &self,
+        ids: &[u64],
+        above: u64,
+    ) -> Result<Option<PushReport>, String> {
+        let entries = of_five(ids);
+        self.timelines.push_many(home(1), &entries, TweetId(above)).await.must("push_many")
     }
 
     pub(super) async fn invalidate(&self, keys: &[ListKey]) -> Check {

@@ -54,6 +54,12 @@ faults! {
     TrimsInSilence: [a_full_list_raises_its_floor],
     /// Only the first of a backfill is written.
     BackfillsTheFirst: [a_backfill_goes_into_one_list],
+    /// A backfill goes into a list that reaches below it.
+    LeavesGaps: [a_backfill_that_would_leave_a_gap_is_refused],
+    /// A backfill that reaches exactly down to the list's floor is refused.
+    RefusesWhatFits: [a_backfill_that_would_leave_a_gap_is_refused],
+    /// What is refused is written all the same.
+    WritesWhatItRefuses: [a_backfill_that_would_leave_a_gap_is_refused],
     /// Every list is reported as delivered to.
     ReportsAllDelivered: [a_report_counts_every_list],
     /// The author's list is left out.
@@ -256,15 +262,6 @@ impl TimelineCache for Wrong {
         self.inner.author_lists(&authors, window, limit).await
     }
 
-    async fn floor(&self, key: ListKey) -> Read<Option<TweetId>> {
-        if self.hushed.is_down() {
-            return Ok(None);
-        }
-        let found = self.inner.floor(self.key(key)).await?;
-        let silent = self.fault == Fault::TrimsInSilence;
-        Ok(if silent { found.map(|_| TweetId(0)) } else { found })
-    }
-
     async fn push(&self, pushes: &[Push<'_>]) -> Outcome<PushReport> {
         if self.hushed.is_down() {
             return Outcome::Done(PushReport::default());
@@ -302,12 +299,27 @@ impl TimelineCache for Wrong {
         Outcome::Done(done)
     }
 
-    async fn push_many(&self, key: ListKey, entries: &[Entry]) -> Outcome<PushReport> {
+    async fn push_many(
+        &self,
+        key: ListKey,
+        entries: &[Entry],
+        above: TweetId,
+    ) -> Outcome<Option<PushReport>> {
         if self.hushed.is_down() {
-            return Outcome::Done(PushReport::default());
+            return Outcome::Done(Some(PushReport::default()));
         }
+        let key = self.key(key);
         let kept = if self.fault == Fault::BackfillsTheFirst { &entries[..1] } else { entries };
-        self.inner.push_many(self.key(key), kept).await
+        match self.fault {
+            Fault::LeavesGaps => self.inner.push_many(key, kept, TweetId(0)).await,
+            Fault::RefusesWhatFits => self.inner.push_many(key, kept, TweetId(above.0 + 1)).await,
+            Fault::WritesWhatItRefuses => {
+                let refused = self.inner.push_many(key, &[], above).await == Outcome::Done(None);
+                let done = self.inner.push_many(key, kept, TweetId(0)).await;
+                if refused { Outcome::Done(None) } else { done }
+            }
+            _ => self.inner.push_many(key, kept, above).await,
+        }
     }
 
     async fn begin_fill(&self, key: ListKey) -> Outcome<Option<Token>> {

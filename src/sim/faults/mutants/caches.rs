@@ -1,4 +1,4 @@
-//! M06, M08, M09, M17, M20, M21, M24 and MX2, and half of M10: wrappers of the caches.
+//! M06, M08, M09, M17, M20, M21, M24, MX2 and MX3, and half of M10: wrappers of the caches.
 
 use std::{
     cmp::Reverse,
@@ -76,10 +76,6 @@ impl TimelineCache for Wrapped<dyn TimelineCache> {
         self.inner.author_lists(authors, window, limit).await
     }
 
-    async fn floor(&self, key: ListKey) -> Read<Option<TweetId>> {
-        self.inner.floor(key).await
-    }
-
     async fn push(&self, pushes: &[Push<'_>]) -> Outcome<PushReport> {
         for push in pushes {
             self.arrive(push.homes, push.entry);
@@ -101,13 +97,19 @@ impl TimelineCache for Wrapped<dyn TimelineCache> {
         Outcome::Done(PushReport::default())
     }
 
-    async fn push_many(&self, key: ListKey, entries: &[Entry]) -> Outcome<PushReport> {
+    async fn push_many(
+        &self,
+        key: ListKey,
+        entries: &[Entry],
+        above: TweetId,
+    ) -> Outcome<Option<PushReport>> {
         if let ListKey::Home(user) = key {
             for entry in entries {
                 self.arrive(&[user], *entry);
             }
         }
-        self.inner.push_many(key, entries).await
+        let above = if self.mutant == Mutant::MX3 { TweetId(0) } else { above };
+        self.inner.push_many(key, entries, above).await
     }
 
     async fn begin_fill(&self, key: ListKey) -> Outcome<Option<Token>> {

@@ -23,11 +23,11 @@ use crate::{
     domain::{Relations, TweetId, UserId},
     ports::Rpc,
     rt::Rt,
-    sim::world::NodePorts,
+    sim::{faults::violation::Invariant, world::NodePorts},
 };
 
 macro_rules! mutants {
-    ($($id:ident $name:literal $text:literal;)*) => {
+    ($($id:ident $name:literal $text:literal [$($broken:ident),+];)*) => {
         /// A bug that can be built in.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Mutant {
@@ -49,27 +49,45 @@ macro_rules! mutants {
             pub const fn text(self) -> &'static str {
                 match self { $(Self::$id => $text,)* }
             }
+
+            /// What it is expected to break. It is found only if one of these says so: another
+            /// check that meets it first may be wrong itself.
+            #[must_use]
+            pub const fn breaks(self) -> &'static [Invariant] {
+                match self { $(Self::$id => &[$(Invariant::$broken),+],)* }
+            }
+
+            /// Whether it is expected to break the invariant with this name.
+            #[must_use]
+            pub fn explains(self, invariant: &str) -> bool {
+                self.breaks().iter().any(|broken| broken.as_str() == invariant)
+            }
         }
     };
 }
 
 mutants! {
-    M01 "M01" "a post is acknowledged before it is committed";
-    M03 "M03" "the relay marks rows as sent before it publishes them";
-    M04 "M04" "the worker acknowledges messages before it writes";
-    M06 "M06" "a home timeline is filled without its token";
-    M08 "M08" "the page does not filter unfollowed authors";
-    M09 "M09" "the page does not filter deleted tweets";
-    M10 "M10" "an author becomes pulled without the phase in which both ways work";
-    M11 "M11" "an author's new tweet is not shown to the author at once";
-    M17 "M17" "a timeline that is not cached is read as an empty one";
-    M20 "M20" "a page shows a tweet that was delivered twice, twice";
-    M21 "M21" "a page is in the order of arrival";
-    M24 "M24" "the fan-out goes on before its page of followers is delivered";
-    M26 "M26" "the relay sends by position and skips rows that commit late";
-    M35 "M35" "a delete with a timestamp of its own loses against a later create";
-    MX1 "MX1" "an unfollow is acknowledged before the copy of the graph has it";
-    MX2 "MX2" "relations are filled without their token";
+    M01 "M01" "a post is acknowledged before it is committed"
+        [OwnWrites, OneTweetPerKey, Ids, Durable];
+    M03 "M03" "the relay marks rows as sent before it publishes them" [HomeSet, AuthorSet];
+    M04 "M04" "the worker acknowledges messages before it writes" [HomeSet, AuthorSet];
+    M06 "M06" "a home timeline is filled without its token" [HomeSet];
+    M08 "M08" "the page does not filter unfollowed authors" [Unfollow, Block];
+    M09 "M09" "the page does not filter deleted tweets" [Delete];
+    M10 "M10" "an author becomes pulled without the phase in which both ways work" [HomeSet];
+    M11 "M11" "an author's new tweet is not shown to the author at once" [OwnWrites];
+    M17 "M17" "a timeline that is not cached is read as an empty one" [OwnWrites];
+    M20 "M20" "a page shows a tweet that was delivered twice, twice" [Duplicate];
+    M21 "M21" "a page is in the order of arrival" [Order];
+    M24 "M24" "the fan-out goes on before its page of followers is delivered" [HomeSet];
+    M26 "M26" "the relay sends by position and skips rows that commit late" [HomeSet, AuthorSet];
+    M35 "M35" "a delete with a timestamp of its own loses against a later create" [Delete];
+    MX1 "MX1" "an unfollow is acknowledged before the copy of the graph has it" [Unfollow, Block];
+    MX2 "MX2" "relations are filled without their token" [Unfollow, Block, HomeSet];
+    MX3 "MX3" "a backfill goes into a list that reaches below it" [HomeSet];
+    MX4 "MX4" "nothing is ever applied before the answer" [Healed];
+    MX5 "MX5" "every page says that it is degraded" [ReadsAnswered];
+    MX6 "MX6" "a used idempotency key is taken for another post" [BadInput];
 }
 
 impl Mutant {
@@ -132,7 +150,7 @@ impl Mutation {
         let Some(mutant) = self.mutant else { return ports };
         let mut ports = ports;
         match mutant {
-            Mutant::M01 => ports.tweets = self.wrap(mutant, rt, ports.tweets),
+            Mutant::M01 | Mutant::MX6 => ports.tweets = self.wrap(mutant, rt, ports.tweets),
             Mutant::M03 | Mutant::M26 => {
                 ports.tweet_outbox = self.wrap(mutant, rt, ports.tweet_outbox);
             }
@@ -144,10 +162,10 @@ impl Mutation {
             }
             Mutant::M09 => ports.bodies = self.wrap(mutant, rt, ports.bodies),
             Mutant::M35 => ports.store = self.wrap(mutant, rt, ports.store),
-            Mutant::M06 | Mutant::M17 | Mutant::M20 | Mutant::M21 | Mutant::M24 => {
+            Mutant::M06 | Mutant::M17 | Mutant::M20 | Mutant::M21 | Mutant::M24 | Mutant::MX3 => {
                 ports.cache = self.wrap(mutant, rt, ports.cache);
             }
-            Mutant::M11 | Mutant::MX1 => {}
+            Mutant::M11 | Mutant::MX1 | Mutant::MX4 | Mutant::MX5 => {}
         }
         ports
     }
@@ -156,7 +174,9 @@ impl Mutation {
     #[must_use]
     pub fn rpc(&self, inner: Arc<dyn Rpc>, rt: &Rt) -> Arc<dyn Rpc> {
         match self.mutant {
-            Some(mutant @ (Mutant::M11 | Mutant::MX1)) => self.wrap(mutant, rt, inner),
+            Some(mutant @ (Mutant::M11 | Mutant::MX1 | Mutant::MX4 | Mutant::MX5)) => {
+                self.wrap(mutant, rt, inner)
+            }
             _ => inner,
         }
     }
@@ -185,7 +205,7 @@ mod tests {
         for mutant in Mutant::ALL {
             assert_eq!(Mutant::parse(&mutant.id().to_lowercase()), Some(*mutant));
         }
-        assert_eq!(Mutant::ALL.len(), 16);
+        assert_eq!(Mutant::ALL.len(), 20);
         assert_eq!(Mutant::parse("M99"), None);
     }
 }

@@ -1,19 +1,43 @@
-//! M11 and MX1: a wrapper of calls to other roles.
+//! M11, MX1, MX4 and MX5: a wrapper of calls to other roles. What is wrong with the answers of a role
+//! is put into them on their way.
 
 use async_trait::async_trait;
 use axum::body::Body;
-use http::{Request, Response, StatusCode};
-use http_body_util::BodyExt;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Collected};
 
 use super::{Mutant, Wrapped};
 use crate::{
     ports::{Kind, Outcome, Rpc, StoreError, rpc::Door},
     wire::{
+        api::Page,
         events::Fact,
         internal::{APPLY, Apply},
         routes::Role,
     },
 };
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// MX5: a page as if a part of it could not be had.
+async fn degraded(answer: Outcome<Response<Body>>) -> Outcome<Response<Body>> {
+    let Outcome::Done(response) = answer else { return answer };
+    let (mut parts, body) = response.into_parts();
+    let bytes = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
+    let bytes = match serde_json::from_slice::<Page>(&bytes) {
+        Ok(page) => {
+            parts.headers.remove(header::CONTENT_LENGTH);
+            let page = Page { degraded: true, ..page };
+            serde_json::to_vec(&page).expect("a page has only string keys").into()
+        }
+        Err(_) => bytes,
+    };
+    Outcome::Done(Response::from_parts(parts, Body::from(bytes)))
+}
 
 #[async_trait]
 impl Rpc for Wrapped<dyn Rpc> {
@@ -32,8 +56,15 @@ impl Rpc for Wrapped<dyn Rpc> {
         door: Door,
         request: Request<Body>,
     ) -> Outcome<Response<Body>> {
+        if self.mutant == Mutant::MX5 {
+            let answer = self.inner.call(role, replica, door, request).await;
+            return if role == Role::Timeline { degraded(answer).await } else { answer };
+        }
         if request.uri().path() != APPLY {
             return self.inner.call(role, replica, door, request).await;
+        }
+        if self.mutant == Mutant::MX4 {
+            return Outcome::Done(empty(StatusCode::SERVICE_UNAVAILABLE));
         }
         let (parts, body) = request.into_parts();
         let Ok(body) = body.collect().await else {
@@ -47,9 +78,7 @@ impl Rpc for Wrapped<dyn Rpc> {
         let skips = serde_json::from_slice::<Apply>(&bytes)
             .is_ok_and(|apply| apply.events.iter().all(|event| skipped(&event.fact)));
         if skips {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            return Outcome::Done(response);
+            return Outcome::Done(empty(StatusCode::NO_CONTENT));
         }
         let request = Request::from_parts(parts, Body::from(bytes));
         self.inner.call(role, replica, door, request).await

@@ -1,4 +1,4 @@
-//! M01, M03 and M26: wrappers of the tweet role's truth and of its outbox.
+//! M01, M03, M26 and MX6: wrappers of the tweet role's truth and of its outbox.
 
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
@@ -16,6 +16,13 @@ use crate::{
 #[async_trait]
 impl TweetStore for Wrapped<dyn TweetStore> {
     async fn create(&self, tweet: &NewTweet) -> Outcome<Created> {
+        if self.mutant == Mutant::MX6 {
+            let created = self.inner.create(tweet).await;
+            if created != Outcome::Done(Created::KeyReused) {
+                return created;
+            }
+            return self.inner.create(&NewTweet { key: None, ..tweet.clone() }).await;
+        }
         // M01: the commit follows when there is time for it.
         let (inner, tweet) = (Arc::clone(&self.inner), tweet.clone());
         let created = Created::Fresh(tweet.body.clone());

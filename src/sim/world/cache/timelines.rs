@@ -58,6 +58,20 @@ impl Memory {
         }
     }
 
+    fn push_many(
+        &mut self,
+        key: CacheKey,
+        entries: &[Entry],
+        above: TweetId,
+    ) -> Option<PushReport> {
+        if self.list(key).is_some_and(|ring| ring.floor() < above) {
+            return None;
+        }
+        let mut report = PushReport::default();
+        self.push(key, entries, &mut report);
+        Some(report)
+    }
+
     fn begin_list(&mut self, key: CacheKey) -> Option<Token> {
         if self.list(key).is_some_and(Ring::is_ready) {
             return None;
@@ -139,11 +153,6 @@ impl TimelineCache for SimTimelines {
         self.0.look("author_lists", (authors, window, limit), look).await
     }
 
-    async fn floor(&self, key: ListKey) -> Read<Option<TweetId>> {
-        let look = move |memory: &mut Memory, _| memory.list(key.into()).map(Ring::floor);
-        self.0.look("floor", key, look).await
-    }
-
     async fn push(&self, pushes: &[Push<'_>]) -> Outcome<PushReport> {
         let mut deliveries = Vec::new();
         for push in pushes {
@@ -156,8 +165,15 @@ impl TimelineCache for SimTimelines {
         self.deliver("push", deliveries).await
     }
 
-    async fn push_many(&self, key: ListKey, entries: &[Entry]) -> Outcome<PushReport> {
-        self.deliver("push_many", vec![(key.into(), entries.to_vec())]).await
+    async fn push_many(
+        &self,
+        key: ListKey,
+        entries: &[Entry],
+        above: TweetId,
+    ) -> Outcome<Option<PushReport>> {
+        let owned = entries.to_vec();
+        let push = move |memory: &mut Memory, _| memory.push_many(key.into(), &owned, above);
+        self.0.fenced("push_many", (key, entries, above), push).await
     }
 
     async fn begin_fill(&self, key: ListKey) -> Outcome<Option<Token>> {

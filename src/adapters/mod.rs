@@ -6,4 +6,5 @@
 mod clock_map;
 pub mod embedded;
 pub mod near;
+pub mod redis;
 pub mod rpc;

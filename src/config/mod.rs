@@ -10,6 +10,7 @@ mod gateway;
 mod http;
 pub mod load;
 mod log;
+pub mod redis;
 mod relay;
 mod timeline;
 mod up;
@@ -20,6 +21,7 @@ pub use gateway::Gateway;
 pub use http::Http;
 pub use load::{ConfigError, Loaded, Origin, Override, Sources, load};
 pub use log::{LEVELS, Log};
+pub use redis::Redis;
 pub use relay::Relay;
 pub use timeline::Timeline;
 pub use up::Up;
@@ -53,7 +55,10 @@ pub struct Config {
     /// What is logged.
     #[serde(default)]
     pub log: Log,
-    /// What services read. Their sections stand beside the two above, not below a name.
+    /// Where the shared caches are.
+    #[serde(default)]
+    pub redis: Redis,
+    /// What services read. Their sections stand beside those above, not below a name.
     #[serde(flatten)]
     pub services: Services,
 }
@@ -66,6 +71,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), Invalid> {
         self.up.validate()?;
         self.log.validate()?;
+        self.redis.validate()?;
         self.services.validate()
     }
 

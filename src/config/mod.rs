@@ -15,13 +15,13 @@ mod relay;
 mod timeline;
 mod up;
 
+pub use self::redis::Redis;
 pub use auth::Auth;
 pub use fanout::Fanout;
 pub use gateway::Gateway;
 pub use http::Http;
 pub use load::{ConfigError, Loaded, Origin, Override, Sources, load};
 pub use log::{LEVELS, Log};
-pub use redis::Redis;
 pub use relay::Relay;
 pub use timeline::Timeline;
 pub use up::Up;

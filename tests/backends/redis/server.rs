@@ -27,9 +27,9 @@ use testcontainers::{
 const OVERRIDE: &str = "CHIRP_TEST_IMAGE_REDIS";
 
 /// Redis in a container, one server or a cluster; removed at the end.
-pub struct Server {
+pub(super) struct Server {
     container: ContainerAsync<GenericImage>,
-    pub ports: Vec<u16>,
+    pub(super) ports: Vec<u16>,
     cluster: bool,
     paused: Arc<AtomicBool>,
 }
@@ -42,7 +42,7 @@ fn image() -> (String, String) {
 
 impl Server {
     /// One server with more arguments.
-    pub async fn single(args: &[&str]) -> Self {
+    pub(super) async fn single(args: &[&str]) -> Self {
         let (name, tag) = image();
         let container = GenericImage::new(name, tag)
             .with_exposed_port(6379.tcp())
@@ -56,7 +56,7 @@ impl Server {
     }
 
     /// Three primaries with so many replicas each.
-    pub async fn cluster(replicas: usize) -> Self {
+    pub(super) async fn cluster(replicas: usize) -> Self {
         let (name, tag) = image();
         let free = || TcpListener::bind("127.0.0.1:0").unwrap();
         let free: Vec<TcpListener> = (0..3 * (1 + replicas)).map(|_| free()).collect();
@@ -76,7 +76,7 @@ impl Server {
     }
 
     /// Settings of the adapter: patient, as the machine may be busy; with a namespace of its own.
-    pub fn config(&self) -> config::Redis {
+    pub(super) fn config(&self) -> config::Redis {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let addresses: Vec<String> =
             self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
@@ -92,29 +92,29 @@ impl Server {
         }
     }
 
-    pub fn cache(&self) -> Cache {
+    pub(super) fn cache(&self) -> Cache {
         Cache::new(self.config())
     }
 
     /// A connection past the adapter.
-    pub async fn raw(&self, port: u16) -> Raw {
+    pub(super) async fn raw(&self, port: u16) -> Raw {
         let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
         Raw(client.get_multiplexed_async_connection().await.unwrap())
     }
 
     /// Stops the server's processes where they are, or lets them go on.
-    pub fn pause(&self, down: bool) {
+    pub(super) fn pause(&self, down: bool) {
         pause(self.container.id(), &self.paused, down);
     }
 
     /// As [`Server::pause`], to be called from anywhere.
-    pub fn pauser(&self) -> impl Fn(bool) + Send + Sync + 'static {
+    pub(super) fn pauser(&self) -> impl Fn(bool) + Send + Sync + 'static {
         let (id, paused) = (self.container.id().to_owned(), Arc::clone(&self.paused));
         move |down| pause(&id, &paused, down)
     }
 
     /// Kills the node that listens on `port` in the container.
-    pub fn kill_node(&self, port: u16) {
+    pub(super) fn kill_node(&self, port: u16) {
         let kill = format!(
             "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | \
              grep -q '^redis-server .*:{port} ' && kill -9 ${{p#/proc/}}; done; true"
@@ -136,60 +136,70 @@ fn docker(args: &[&str]) {
 
 /// A connection past the adapter.
 #[derive(Clone)]
-pub struct Raw(MultiplexedConnection);
+pub(super) struct Raw(MultiplexedConnection);
 
 impl Raw {
     /// Runs a command of words.
-    pub async fn run<T: FromRedisValue>(&mut self, words: &str) -> T {
+    pub(super) async fn run<T: FromRedisValue>(&mut self, words: &str) -> T {
         self.try_run(words).await.unwrap()
     }
 
-    pub async fn try_run<T: FromRedisValue>(&mut self, words: &str) -> redis::RedisResult<T> {
+    pub(super) async fn try_run<T: FromRedisValue>(
+        &mut self,
+        words: &str,
+    ) -> redis::RedisResult<T> {
         let mut words = words.split(' ');
         let mut cmd = redis::cmd(words.next().unwrap());
-        words.for_each(|word| drop(cmd.arg(word)));
+        for word in words {
+            cmd.arg(word);
+        }
         cmd.query_async(&mut self.0).await
     }
 }
 
 /// The caches of one namespace, and what tests do with them.
-pub struct Cache {
-    pub rt: Rt,
-    pub redis: Arc<Redis>,
-    pub cache: Arc<RedisCache>,
-    pub namespace: String,
+pub(super) struct Cache {
+    pub(super) rt: Rt,
+    pub(super) redis: Arc<Redis>,
+    pub(super) cache: Arc<RedisCache>,
+    pub(super) namespace: String,
 }
 
-pub fn entry(tweet: u64) -> Entry {
+pub(super) fn entry(tweet: u64) -> Entry {
     Entry { tweet: TweetId(tweet), author: UserId(5) }
 }
 
-pub fn home(user: u64) -> ListKey {
+pub(super) fn home(user: u64) -> ListKey {
     ListKey::Home(UserId(user))
 }
 
 impl Cache {
-    pub fn new(config: config::Redis) -> Self {
+    pub(super) fn new(config: config::Redis) -> Self {
         Self::with(config, CAPACITY_MAX)
     }
 
-    pub fn with(config: config::Redis, entries_max: usize) -> Self {
+    pub(super) fn with(config: config::Redis, entries_max: usize) -> Self {
         let (rt, namespace) = (TokioRuntime::handle(), config.namespace.clone());
         let redis = Redis::new(rt.clone(), config);
         let cache = Arc::new(RedisCache::new(Arc::clone(&redis), entries_max));
         Self { rt, redis, cache, namespace }
     }
 
-    pub async fn begin(&self, key: ListKey) -> Option<Token> {
+    pub(super) async fn begin(&self, key: ListKey) -> Option<Token> {
         TimelineCache::begin_fill(&*self.cache, key).await.certain().unwrap()
     }
 
-    pub async fn finish(&self, key: ListKey, token: Token, entries: &[Entry]) -> Outcome<bool> {
+    pub(super) async fn finish(
+        &self,
+        key: ListKey,
+        token: Token,
+        entries: &[Entry],
+    ) -> Outcome<bool> {
         TimelineCache::finish_fill(&*self.cache, key, token, entries, TweetId(0)).await
     }
 
     /// Makes an empty timeline of `user`, who sees author 5.
-    pub async fn warm(&self, user: u64) {
+    pub(super) async fn warm(&self, user: u64) {
         let token = self.begin(home(user)).await.unwrap();
         assert_eq!(self.finish(home(user), token, &[]).await, Outcome::Done(true));
         let token = RelationCache::begin_fill(&*self.cache, UserId(user)).await.certain().unwrap();
@@ -200,11 +210,11 @@ impl Cache {
         assert_eq!(stored, Outcome::Done(true));
     }
 
-    pub async fn push(&self, tweet: u64, homes: &[UserId]) -> Outcome<PushReport> {
+    pub(super) async fn push(&self, tweet: u64, homes: &[UserId]) -> Outcome<PushReport> {
         self.cache.push(&[Push { entry: entry(tweet), homes, author_list: false }]).await
     }
 }
 
-pub fn users(ids: impl IntoIterator<Item = u64>) -> Vec<UserId> {
+pub(super) fn users(ids: impl IntoIterator<Item = u64>) -> Vec<UserId> {
     ids.into_iter().map(UserId).collect()
 }

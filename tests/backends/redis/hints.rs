@@ -9,10 +9,7 @@ use chirp::{
     rt::tokio_rt::TokioRuntime,
 };
 
-use super::server::Server;
-
-/// The longest that anything eventual may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::server::{PATIENCE, Server};
 
 /// Tells until it is heard: a hint may be lost, the next one not for ever.
 async fn hears(from: &RedisHints, to: &mut dyn HintStream, hint: Hint) {

@@ -9,10 +9,7 @@ use chirp::{
 };
 use redis::Value;
 
-use super::server::{Cache, Raw, Server, users};
-
-/// The longest that a failover may take; a busy machine takes its time.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::server::{Cache, PATIENCE, Raw, Server, users};
 
 async fn shown(cache: &Cache, user: u64) -> Option<Vec<u64>> {
     match cache.cache.page(UserId(user), Window::Latest, 1_000).await.ok()? {

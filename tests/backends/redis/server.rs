@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use chirp::{
@@ -25,6 +26,9 @@ use testcontainers::{
 
 /// Set to use another image than the one that is made here.
 const OVERRIDE: &str = "CHIRP_TEST_IMAGE_REDIS";
+
+/// The longest that anything eventual may take; a busy machine takes its time.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Redis in a container, one server or a cluster; removed at the end.
 pub(super) struct Server {
@@ -72,7 +76,28 @@ impl Server {
             request = request.with_mapped_port(port, port.tcp());
         }
         let container = request.start().await.unwrap();
-        Self { container, ports, cluster: true, paused: Arc::default() }
+        let server = Self { container, ports, cluster: true, paused: Arc::default() };
+        if replicas > 0 {
+            server.replicates().await;
+        }
+        server
+    }
+
+    /// Waits until every replica has its primary's data: the servers answer some seconds earlier.
+    async fn replicates(&self) {
+        for &port in &self.ports {
+            let mut raw = self.raw(port).await;
+            let replicates = async {
+                loop {
+                    let state: String = raw.run("INFO replication").await;
+                    if state.contains("master_link_status:up") || state.contains("state=online") {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, replicates).await.expect("replicas must come up");
+        }
     }
 
     /// Settings of the adapter: patient, as the machine may be busy; with a namespace of its own.

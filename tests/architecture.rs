@@ -181,10 +181,14 @@ fn wrong_imports(file: &Source) -> Vec<String> {
         }
     }
     for (name, rooms) in CRATE_ONLY_IN {
-        let used = code.contains(&format!("{name}::"))
-            && !code.contains(&format!("_{name}::"))
-            && !rooms.contains(&file.room());
-        if used {
+        // After a path it is a module of ours, and after a letter the end of another name.
+        let first = |before: &str| {
+            !before.ends_with(|c: char| c.is_alphanumeric() || c == '_')
+                && (!before.ends_with("::") || before.ends_with(" ::"))
+        };
+        let path = format!("{name}::");
+        let used = code.match_indices(&path).any(|(at, _)| first(&code[..at]));
+        if used && !rooms.contains(&file.room()) {
             wrong.push(format!("{} uses the crate {name}", file.path));
         }
     }
@@ -353,6 +357,7 @@ mod rules {
             ("adapters/near.rs", "use crate::services::kit;"),
             ("stack/up.rs", "use crate::cli;"),
             ("domain/ids.rs", "use rusqlite::Connection;"),
+            ("config/mod.rs", "pub use self::redis::Redis; use ::redis::Client;"),
             ("services/kit/mod.rs", "use clap::Parser;"),
         ] {
             assert_eq!(wrong_imports(&file(path, text)).len(), 1, "{path}: {text}");
@@ -366,6 +371,7 @@ mod rules {
                 "fn f() {}\n#[cfg(test)]\nmod tests { use crate::adapters; }",
             ),
             ("cli/up.rs", "use crate::{stack, config}; use clap::Parser;"),
+            ("config/mod.rs", "pub mod redis; pub use self::redis::Redis;"),
         ] {
             assert_eq!(wrong_imports(&file(path, text)), Vec::<String>::new(), "{path}: {text}");
         }

@@ -7,4 +7,5 @@ mod clock_map;
 pub mod embedded;
 pub mod near;
 pub mod proof;
+pub mod redis;
 pub mod rpc;

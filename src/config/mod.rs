@@ -10,10 +10,12 @@ mod gateway;
 mod http;
 pub mod load;
 mod log;
+pub mod redis;
 mod relay;
 mod timeline;
 mod up;
 
+pub use self::redis::Redis;
 pub use auth::Auth;
 pub use fanout::Fanout;
 pub use gateway::Gateway;
@@ -53,7 +55,10 @@ pub struct Config {
     /// What is logged.
     #[serde(default)]
     pub log: Log,
-    /// What services read. Their sections stand beside the two above, not below a name.
+    /// Where the shared caches are.
+    #[serde(default)]
+    pub redis: Redis,
+    /// What services read. Their sections stand beside those above, not below a name.
     #[serde(flatten)]
     pub services: Services,
 }
@@ -66,6 +71,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), Invalid> {
         self.up.validate()?;
         self.log.validate()?;
+        self.redis.validate()?;
         self.services.validate()
     }
 

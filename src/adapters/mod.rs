@@ -6,4 +6,6 @@
 mod clock_map;
 pub mod embedded;
 pub mod near;
+pub mod postgres;
 pub mod rpc;
+mod sql;

@@ -27,7 +27,7 @@ pub use rusqlite::Connection;
 pub use self::{
     fault::Fault,
     open::{BUSY_MAX, OpenError, Schema},
-    statements::{Statements, bound, from_key, key},
+    statements::Statements,
     writer::{BATCH_MAX, LINGER_MAX, WriterStats},
 };
 use self::{
@@ -35,6 +35,7 @@ use self::{
     readers::ReadJob,
     writer::{Counters, Job, Work, Writer},
 };
+pub use crate::adapters::sql::{bound, from_key, key};
 use crate::ports::{Kind, Outcome, Read, StoreError};
 
 /// Sizes of an engine.

@@ -32,6 +32,10 @@ sim seeds="300":
 crash kills="25":
     CHIRP_TEST_KILLS={{ kills }} cargo test --locked --test crash -- --nocapture
 
+# Adapters on real servers in containers (needs Docker: `scripts/docker-start`); `just backends faults`
+backends filter="":
+    cargo test --locked --test backends -- {{ filter }}
+
 # Throughput beside a reference, in one run; `just bench --only read --seconds 30 --json out.json`
 bench *args:
     cargo bench --locked --bench feed -- {{ args }}

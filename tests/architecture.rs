@@ -39,11 +39,12 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
 ];
 
 /// Rooms that may name a crate; every other room may not.
-const CRATE_ONLY_IN: [(&str, &[&str]); 9] = [
+const CRATE_ONLY_IN: [(&str, &[&str]); 10] = [
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("rusqlite", &["adapters"]),
-    ("sqlx", &["adapters"]),
+    ("sqlx_core", &["adapters"]),
+    ("sqlx_postgres", &["adapters"]),
     ("redis", &["adapters"]),
     ("scylla", &["adapters"]),
     ("hyper_util", &["adapters", "stack", "cli"]),

@@ -6,6 +6,8 @@
 mod clock_map;
 pub mod embedded;
 pub mod near;
+pub mod postgres;
 pub mod proof;
 pub mod redis;
 pub mod rpc;
+mod sql;

@@ -10,9 +10,10 @@ use rusqlite::{Connection, params};
 use super::{
     bus,
     sqlite::{Db, Fault, Schema, Statements, bound, from_key, key},
-    tweets::{body, bounds},
+    tweets::body,
 };
 use crate::{
+    adapters::sql::bounds,
     domain::{
         Body, PairChange, TweetId, UserId, Window,
         fanout::{Class, bucket_of},

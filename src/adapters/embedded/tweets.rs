@@ -8,6 +8,7 @@ use super::{
     sqlite::{Db, Fault, Schema, Statements, bound, from_key, key},
 };
 use crate::{
+    adapters::sql::bounds,
     domain::{Body, DisplayName, Handle, TweetId, TweetText, UserId, Window},
     ports::{Created, Deleted, IdempotencyKey, NewTweet, Outcome, Read, TweetStore},
     wire::{
@@ -79,16 +80,6 @@ pub(super) fn body(row: &Row<'_>) -> Result<Body, Fault> {
         text: text.map_err(|_| Fault::Corrupt("tweets.text is not a text"))?,
         created_at_ms: from_key(row.get(5)?),
     })
-}
-
-/// Bounds of a window on keys, both exclusive, and whether the nearest are at the lower end.
-pub(super) fn bounds(window: Window) -> (i64, i64, bool) {
-    match window {
-        // Ids fit 63 bits, and none is 0.
-        Window::Latest => (-1, i64::MAX, false),
-        Window::Before(id) => (-1, bound(id.0), false),
-        Window::After(id) => (bound(id.0), i64::MAX, true),
-    }
 }
 
 /// What an earlier call with the same key did, if it is not too old.

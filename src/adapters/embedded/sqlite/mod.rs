@@ -31,7 +31,7 @@ pub use self::{
     fault::Fault,
     identity::{Owner, folder_of},
     open::{BUSY_MAX, OpenError, Schema},
-    statements::{Statements, bound, from_key, key},
+    statements::Statements,
     writer::{BATCH_MAX, LINGER_MAX, WriterStats},
 };
 use self::{
@@ -39,6 +39,7 @@ use self::{
     readers::ReadJob,
     writer::{Counters, Job, Work, Writer},
 };
+pub use crate::adapters::sql::{bound, from_key, key};
 use crate::ports::{Kind, Outcome, Read, StoreError};
 
 /// Sizes of an engine.

@@ -1,27 +1,8 @@
-//! How the stores speak SQL: cached statements, numbers as `SQLite` and `PostgreSQL` hold them.
+//! How the stores speak SQL: statements that are compiled once.
 
 use rusqlite::{Connection, Params, Row};
 
 use super::Fault;
-
-/// An id as a signed 64-bit key: every id has its own.
-#[must_use]
-pub const fn key(id: u64) -> i64 {
-    id.cast_signed()
-}
-
-/// The id of a key.
-#[must_use]
-pub const fn from_key(key: i64) -> u64 {
-    key.cast_unsigned()
-}
-
-/// A number that is only compared with others (times, limits, bounds of windows): what does not fit
-/// is above everything.
-#[must_use]
-pub fn bound(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
 
 /// Runs statements that are prepared once per connection.
 pub trait Statements {

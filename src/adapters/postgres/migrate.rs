@@ -1,0 +1,99 @@
+//! The schema, as numbered steps that only go forward.
+//!
+//! A step that was released is never changed, and leaves the release before it working, as both run
+//! side by side while one replaces the other: first add, stop using with the next release, remove
+//! with the one after. So a database that is ahead of this program is fine.
+
+use std::time::Duration;
+
+use sqlx_core::{
+    connection::ConnectOptions as _,
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    sql_str::SqlSafeStr as _,
+};
+
+use super::{pool::options, stores::OpenError};
+use crate::{config, rt::Rt};
+
+/// The longest that all steps may take, with the wait for another process that takes them; far above
+/// what they need on tables that are empty.
+const MIGRATE_MAX: Duration = Duration::from_mins(1);
+/// As [`MIGRATE_MAX`], for the server, so that it does not go on when this process has given up.
+const SERVER_LIMITS: [(&str, &str); 3] = [
+    ("statement_timeout", "55s"),
+    ("lock_timeout", "50s"),
+    ("idle_in_transaction_session_timeout", "10s"),
+];
+
+/// A number, what it adds, and how.
+type Step = (i64, &'static str, &'static str);
+
+macro_rules! step {
+    ($number:literal, $database:literal, $name:literal, $file:literal) => {
+        (
+            $number,
+            $name,
+            include_str!(concat!("../../../migrations/postgres/", $database, "/", $file)),
+        )
+    };
+}
+
+/// The steps of one database.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps(&'static [Step]);
+
+/// The user role's.
+pub const USER: Steps = Steps(&[
+    step!(1, "user", "accounts", "0001_accounts.sql"),
+    step!(2, "user", "graph", "0002_graph.sql"),
+    step!(3, "user", "outbox", "0003_outbox.sql"),
+    step!(4, "user", "keys", "0004_keys.sql"),
+]);
+
+/// The tweet role's.
+pub const TWEET: Steps = Steps(&[
+    step!(1, "tweet", "tweets", "0001_tweets.sql"),
+    step!(2, "tweet", "outbox", "0002_outbox.sql"),
+]);
+
+impl Steps {
+    /// The first `n` of them: the schema as an earlier release made it.
+    #[must_use]
+    pub fn first(self, n: usize) -> Self {
+        Self(&self.0[..n.min(self.0.len())])
+    }
+
+    fn migrator(self) -> Migrator {
+        let step = |&(number, name, sql): &Step| {
+            Migration::new(number, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        };
+        let mut migrator = Migrator::with_migrations(self.0.iter().map(step).collect());
+        migrator.set_ignore_missing(true);
+        migrator
+    }
+}
+
+/// Takes the steps that `database` lacks, each in a transaction. Of processes that start at once one
+/// takes them, and the others wait for it.
+///
+/// # Errors
+/// [`OpenError`]; every step was taken whole or not at all.
+pub async fn migrate(
+    rt: &Rt,
+    config: &config::Postgres,
+    database: &str,
+    steps: Steps,
+) -> Result<(), OpenError> {
+    let take = async {
+        let options = options(config, database).options(SERVER_LIMITS);
+        let mut conn = options.connect().await.map_err(|e| OpenError::of(config, database, &e))?;
+        // Its end ends the lock, whatever happened.
+        steps.migrator().run_direct(None, &mut conn, false).await.map_err(|error| match error {
+            MigrateError::Execute(error) => OpenError::of(config, database, &error),
+            error => OpenError::schema(database, &error),
+        })
+    };
+    rt.timeout(MIGRATE_MAX, take)
+        .await
+        .unwrap_or_else(|_| Err(OpenError::late(database, MIGRATE_MAX)))
+}

@@ -1,0 +1,141 @@
+//! What a role opens: its database, as ports.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx_core::{error::Error, migrate::MigrateError};
+
+use super::{
+    Pg,
+    graph::PgGraph,
+    keys::PgKeys,
+    migrate::{TWEET, USER, migrate},
+    outbox::PgOutbox,
+    tweets::PgTweets,
+    users::PgUsers,
+};
+use crate::{
+    config,
+    ports::{GraphStore, KeyStore, Outbox, TweetStore, UserStore},
+    rt::Rt,
+};
+
+const USER_OUTBOX: &str = "user_outbox";
+const TWEET_OUTBOX: &str = "tweet_outbox";
+
+/// Why a database cannot be used; one variant per thing that a person can do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Nobody answers, or not as `PostgreSQL` does.
+    #[error("PostgreSQL at {address} cannot be reached: {why}")]
+    Unreachable {
+        /// Host and port.
+        address: String,
+        /// What came back.
+        why: String,
+    },
+    /// The server does not let this user into this database, or has no such database.
+    #[error("PostgreSQL refuses the database `{database}`: {why}")]
+    Refused {
+        /// The database.
+        database: String,
+        /// What the server says.
+        why: String,
+    },
+    /// The schema is not what this program's steps make.
+    #[error("the schema of the database `{database}` cannot be brought up to date: {why}")]
+    Schema {
+        /// The database.
+        database: String,
+        /// Which step, and what is wrong with it.
+        why: String,
+    },
+}
+
+impl OpenError {
+    pub(super) fn of(config: &config::Postgres, database: &str, error: &Error) -> Self {
+        let why = error.to_string();
+        match error {
+            Error::Database(_) => Self::Refused { database: database.to_owned(), why },
+            _ => Self::Unreachable { address: format!("{}:{}", config.host, config.port), why },
+        }
+    }
+
+    pub(super) fn schema(database: &str, error: &MigrateError) -> Self {
+        Self::Schema { database: database.to_owned(), why: error.to_string() }
+    }
+
+    pub(super) fn late(database: &str, after: Duration) -> Self {
+        let why = format!("it took more than {} s", after.as_secs());
+        Self::Schema { database: database.to_owned(), why }
+    }
+}
+
+/// The user role's stores.
+#[derive(Clone)]
+pub struct UserStores {
+    /// Accounts and sessions.
+    pub users: Arc<dyn UserStore>,
+    /// The follow graph.
+    pub graph: Arc<dyn GraphStore>,
+    /// Events of the graph.
+    pub outbox: Arc<dyn Outbox>,
+    /// Signing keys.
+    pub keys: Arc<dyn KeyStore>,
+    /// The pool under all of them.
+    pub db: Pg,
+}
+
+/// The tweet role's stores.
+#[derive(Clone)]
+pub struct TweetStores {
+    /// Tweets.
+    pub tweets: Arc<dyn TweetStore>,
+    /// Events of tweets.
+    pub outbox: Arc<dyn Outbox>,
+    /// The pool under both.
+    pub db: Pg,
+}
+
+impl UserStores {
+    /// Brings the schema up to date and opens a pool.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(rt: &Rt, config: &config::Postgres) -> Result<Self, OpenError> {
+        migrate(rt, config, &config.user_database, USER).await?;
+        Ok(Self::over(Pg::new(rt, config, &config.user_database)))
+    }
+
+    /// Over a pool whose database is up to date.
+    #[must_use]
+    pub fn over(db: Pg) -> Self {
+        Self {
+            users: Arc::new(PgUsers::new(db.clone())),
+            graph: Arc::new(PgGraph::new(db.clone())),
+            outbox: Arc::new(PgOutbox::new(db.clone(), USER_OUTBOX)),
+            keys: Arc::new(PgKeys::new(db.clone())),
+            db,
+        }
+    }
+}
+
+impl TweetStores {
+    /// Brings the schema up to date and opens a pool.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(rt: &Rt, config: &config::Postgres) -> Result<Self, OpenError> {
+        migrate(rt, config, &config.tweet_database, TWEET).await?;
+        Ok(Self::over(Pg::new(rt, config, &config.tweet_database)))
+    }
+
+    /// Over a pool whose database is up to date.
+    #[must_use]
+    pub fn over(db: Pg) -> Self {
+        Self {
+            tweets: Arc::new(PgTweets::new(db.clone())),
+            outbox: Arc::new(PgOutbox::new(db.clone(), TWEET_OUTBOX)),
+            db,
+        }
+    }
+}

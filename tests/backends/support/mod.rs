@@ -1,0 +1,5 @@
+//! What every backend's scenarios are written with.
+
+pub mod proxy;
+pub mod run;
+pub mod server;

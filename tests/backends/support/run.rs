@@ -74,7 +74,9 @@ impl Run {
             .filter(|(name, _)| self.wants(name))
             .collect();
         if self.list {
-            wanted.iter().for_each(|(name, _)| println!("{name}: test"));
+            for (name, _) in &wanted {
+                println!("{name}: test");
+            }
             return;
         }
         if wanted.is_empty() {
@@ -117,7 +119,9 @@ impl Run {
     pub fn report(&self) -> bool {
         if !self.list {
             println!("backends: {} passed, {} failed", self.passed, self.failed.len());
-            self.failed.iter().for_each(|name| println!("    {name}"));
+            for name in &self.failed {
+                println!("    {name}");
+            }
         }
         self.failed.is_empty()
     }

@@ -34,7 +34,7 @@ pub struct Image {
 
 /// A running server. Dropped, it is removed.
 pub struct Container {
-    container: ContainerAsync<GenericImage>,
+    running: ContainerAsync<GenericImage>,
     /// The port on 127.0.0.1.
     pub port: u16,
     /// What it was made of.
@@ -44,7 +44,7 @@ pub struct Container {
 impl Container {
     /// Removes it; an error is only told, as the scenarios have ended.
     pub async fn remove(self) {
-        if let Err(error) = self.container.rm().await {
+        if let Err(error) = self.running.rm().await {
             println!("a container could not be removed: {error}");
         }
     }
@@ -76,9 +76,9 @@ pub async fn start(name: &str) -> Result<Container, String> {
     if !image.command.is_empty() {
         request = request.with_cmd(image.command.clone());
     }
-    let container = request.start().await;
-    let container = container.map_err(|error| format!("{chosen} does not start: {error}"))?;
-    Ok(Container { container, port: outside, image })
+    let running = request.start().await;
+    let running = running.map_err(|error| format!("{chosen} does not start: {error}"))?;
+    Ok(Container { running, port: outside, image })
 }
 
 async fn engine() -> Result<Docker, String> {

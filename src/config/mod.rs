@@ -59,7 +59,6 @@ pub struct Config {
     pub log: Log,
     /// Where the shared caches are.
     #[serde(default)]
-    pub redis: Redis,
     /// What services read. Their sections stand beside those above, not below a name.
     #[serde(flatten)]
     pub services: Services,
@@ -73,7 +72,6 @@ impl Config {
     pub fn validate(&self) -> Result<(), Invalid> {
         self.up.validate()?;
         self.log.validate()?;
-        self.redis.validate()?;
         self.services.validate()
     }
 

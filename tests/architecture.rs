@@ -73,7 +73,7 @@ const SUITES: [(&str, &[&str]); 11] = [
 ];
 
 struct Source {
-    /// The path below `src`, with slashes.
+    /// The path below `src`, with slashes; that of a test or benchmark with its folder.
     path: String,
     text: String,
 }
@@ -105,7 +105,25 @@ impl Source {
 }
 
 fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = below("src");
+    assert!(files.len() > 50, "the source has not been found");
+    files
+}
+
+/// The program, its tests and its benchmarks; the latter two with their folder in the path.
+fn everything() -> Vec<Source> {
+    let mut files = sources();
+    for folder in ["tests", "benches"] {
+        let more = below(folder);
+        assert!(more.len() > 5, "`{folder}` has not been found");
+        let named = |file: Source| Source { path: format!("{folder}/{}", file.path), ..file };
+        files.extend(more.into_iter().map(named));
+    }
+    files
+}
+
+fn below(folder: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files = Vec::new();
     let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {
@@ -120,7 +138,6 @@ fn sources() -> Vec<Source> {
         }
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    assert!(files.len() > 50, "the source has not been found");
     files
 }
 
@@ -285,12 +302,12 @@ fn imports_run_one_way() {
 
 #[test]
 fn every_file_says_at_its_head_what_lives_there() {
-    none(&sources().iter().filter_map(wrong_head).collect::<Vec<_>>());
+    none(&everything().iter().filter_map(wrong_head).collect::<Vec<_>>());
 }
 
 #[test]
 fn files_are_short_enough_to_be_read() {
-    none(&sources().iter().filter_map(wrong_length).collect::<Vec<_>>());
+    none(&everything().iter().filter_map(wrong_length).collect::<Vec<_>>());
 }
 
 #[test]

@@ -238,6 +238,30 @@ fn wrong_select(file: &Source) -> Option<String> {
     wrong.then(|| format!("{} has a `select!` without `biased;`", file.path))
 }
 
+/// A `match` over facts names every one of them, so that a new kind of event does not compile until
+/// somebody has decided what each of them does with it.
+fn swallowed_facts(file: &Source) -> Vec<String> {
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let fact = |line: &str| {
+        let line = line.trim_start().trim_start_matches("| ");
+        line.starts_with("Fact::") || (file.path == "wire/events.rs" && line.starts_with("Self::"))
+    };
+    let code = file.code();
+    let lines: Vec<&str> = code.lines().filter(|line| !line.trim().is_empty()).collect();
+    let swallows = |at: usize| {
+        let arm = depth(lines[at]);
+        let before = lines[..at].iter().rev();
+        let mut arms = before.take_while(|line| depth(line) >= arm);
+        arms.any(|line| depth(line) == arm && fact(line))
+    };
+    let wild = |line: &str| {
+        let pattern = line.trim_start().split(" =>").next().unwrap_or_default();
+        line.contains(" =>") && pattern.chars().all(|c| c == '_' || c.is_ascii_lowercase())
+    };
+    let wrong = (0..lines.len()).filter(|&at| wild(lines[at]) && swallows(at));
+    wrong.map(|at| format!("{} swallows a fact: `{}`", file.path, lines[at].trim())).collect()
+}
+
 /// Every key of a section says its default.
 fn undocumented_keys(file: &Source) -> Vec<String> {
     let sections = ["mod.rs", "env.rs", "load.rs"];
@@ -318,6 +342,11 @@ fn services_do_not_know_how_they_are_built() {
 #[test]
 fn every_select_is_biased() {
     none(&sources().iter().filter_map(wrong_select).collect::<Vec<_>>());
+}
+
+#[test]
+fn no_fact_is_swallowed() {
+    none(&sources().iter().flat_map(swallowed_facts).collect::<Vec<_>>());
 }
 
 #[test]
@@ -414,6 +443,19 @@ mod rules {
     fn a_select_without_bias_is_found() {
         assert!(wrong_select(&file("stack/up.rs", "tokio::select! {\n a = b => {} }")).is_some());
         assert!(wrong_select(&file("stack/up.rs", "tokio::select! {\n biased;\n }")).is_none());
+    }
+
+    #[test]
+    fn a_match_that_swallows_facts_is_found() {
+        let arms = |rest: &str| format!("match f {{\n    Fact::A {{ .. }} => 1,\n    {rest}\n}}");
+        for rest in ["_ => 2,", "other => 2,"] {
+            assert_eq!(swallowed_facts(&file("sim/x.rs", &arms(rest))).len(), 1, "{rest}");
+        }
+        let named = arms("| Fact::B => match g {\n        _ => 2,\n    },");
+        assert_eq!(swallowed_facts(&file("sim/x.rs", &named)), Vec::<String>::new());
+        let own = arms("_ => 2,").replace("Fact", "Self");
+        assert_eq!(swallowed_facts(&file("wire/events.rs", &own)).len(), 1);
+        assert_eq!(swallowed_facts(&file("wire/routes.rs", &own)).len(), 0);
     }
 
     #[test]

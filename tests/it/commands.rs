@@ -6,7 +6,7 @@ use crate::support::{
     chirp,
     obstacles::{
         Holder, busy_port, config, damaged_keys, damaged_store, damaged_token, empty_store,
-        lost_store, newer_store, role_runs, stopped_stack, swapped_store,
+        lost_store, newer_store, role_runs, swapped_store,
     },
     run_in,
 };

@@ -28,7 +28,7 @@ pub fn busy_port(_: &Path) -> (Option<Holder>, String) {
 }
 
 /// A data folder as a stack leaves it.
-pub fn stopped_stack(folder: &Path) {
+fn stopped_stack(folder: &Path) {
     let args = ["up", "--detach", "--port", "0", "--admin-port", "0"];
     let up = run_in(folder, &args);
     assert!(up.status.success(), "{up:?}");

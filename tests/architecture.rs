@@ -74,7 +74,7 @@ const SUITES: [(&str, &[&str]); 11] = [
 ];
 
 struct Source {
-    /// The path below `src`, with slashes.
+    /// The path below `src`, with slashes; that of a test or benchmark with its folder.
     path: String,
     text: String,
 }
@@ -106,7 +106,25 @@ impl Source {
 }
 
 fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = below("src");
+    assert!(files.len() > 50, "the source has not been found");
+    files
+}
+
+/// The program, its tests and its benchmarks; the latter two with their folder in the path.
+fn everything() -> Vec<Source> {
+    let mut files = sources();
+    for folder in ["tests", "benches"] {
+        let more = below(folder);
+        assert!(more.len() > 5, "`{folder}` has not been found");
+        let named = |file: Source| Source { path: format!("{folder}/{}", file.path), ..file };
+        files.extend(more.into_iter().map(named));
+    }
+    files
+}
+
+fn below(folder: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files = Vec::new();
     let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {
@@ -121,7 +139,6 @@ fn sources() -> Vec<Source> {
         }
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    assert!(files.len() > 50, "the source has not been found");
     files
 }
 
@@ -226,6 +243,30 @@ fn wrong_select(file: &Source) -> Option<String> {
     wrong.then(|| format!("{} has a `select!` without `biased;`", file.path))
 }
 
+/// A `match` over facts names every one of them, so that a new kind of event does not compile until
+/// somebody has decided what each of them does with it.
+fn swallowed_facts(file: &Source) -> Vec<String> {
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let fact = |line: &str| {
+        let line = line.trim_start().trim_start_matches("| ");
+        line.starts_with("Fact::") || (file.path == "wire/events.rs" && line.starts_with("Self::"))
+    };
+    let code = file.code();
+    let lines: Vec<&str> = code.lines().filter(|line| !line.trim().is_empty()).collect();
+    let swallows = |at: usize| {
+        let arm = depth(lines[at]);
+        let before = lines[..at].iter().rev();
+        let mut arms = before.take_while(|line| depth(line) >= arm);
+        arms.any(|line| depth(line) == arm && fact(line))
+    };
+    let wild = |line: &str| {
+        let pattern = line.trim_start().split(" =>").next().unwrap_or_default();
+        line.contains(" =>") && pattern.chars().all(|c| c == '_' || c.is_ascii_lowercase())
+    };
+    let wrong = (0..lines.len()).filter(|&at| wild(lines[at]) && swallows(at));
+    wrong.map(|at| format!("{} swallows a fact: `{}`", file.path, lines[at].trim())).collect()
+}
+
 /// Every key of a section says its default.
 fn undocumented_keys(file: &Source) -> Vec<String> {
     let sections = ["mod.rs", "env.rs", "load.rs"];
@@ -290,12 +331,12 @@ fn imports_run_one_way() {
 
 #[test]
 fn every_file_says_at_its_head_what_lives_there() {
-    none(&sources().iter().filter_map(wrong_head).collect::<Vec<_>>());
+    none(&everything().iter().filter_map(wrong_head).collect::<Vec<_>>());
 }
 
 #[test]
 fn files_are_short_enough_to_be_read() {
-    none(&sources().iter().filter_map(wrong_length).collect::<Vec<_>>());
+    none(&everything().iter().filter_map(wrong_length).collect::<Vec<_>>());
 }
 
 #[test]
@@ -306,6 +347,11 @@ fn services_do_not_know_how_they_are_built() {
 #[test]
 fn every_select_is_biased() {
     none(&sources().iter().filter_map(wrong_select).collect::<Vec<_>>());
+}
+
+#[test]
+fn no_fact_is_swallowed() {
+    none(&sources().iter().flat_map(swallowed_facts).collect::<Vec<_>>());
 }
 
 #[test]
@@ -404,6 +450,19 @@ mod rules {
     fn a_select_without_bias_is_found() {
         assert!(wrong_select(&file("stack/up.rs", "tokio::select! {\n a = b => {} }")).is_some());
         assert!(wrong_select(&file("stack/up.rs", "tokio::select! {\n biased;\n }")).is_none());
+    }
+
+    #[test]
+    fn a_match_that_swallows_facts_is_found() {
+        let arms = |rest: &str| format!("match f {{\n    Fact::A {{ .. }} => 1,\n    {rest}\n}}");
+        for rest in ["_ => 2,", "other => 2,"] {
+            assert_eq!(swallowed_facts(&file("sim/x.rs", &arms(rest))).len(), 1, "{rest}");
+        }
+        let named = arms("| Fact::B => match g {\n        _ => 2,\n    },");
+        assert_eq!(swallowed_facts(&file("sim/x.rs", &named)), Vec::<String>::new());
+        let own = arms("_ => 2,").replace("Fact", "Self");
+        assert_eq!(swallowed_facts(&file("wire/events.rs", &own)).len(), 1);
+        assert_eq!(swallowed_facts(&file("wire/routes.rs", &own)).len(), 0);
     }
 
     #[test]

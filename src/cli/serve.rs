@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use super::{
     context::{Context, block_on_all_cores, enough_files},
     exit::{Exit, Failure},
+    up::stopped_early,
 };
 use crate::{
     config::{Config, Override, env},
@@ -133,8 +134,20 @@ async fn until_told(
     logs::install(std::io::stderr, &config.log);
     let rt = TokioRuntime::with_points(marks.as_ref().map(CrashMarks::hook));
     let names = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(",");
-    let mut process =
-        Process::start(Arc::new(config), rt, roles, args.worker.halves(), &args.peer).await?;
+    let halves = args.worker.halves();
+    let mut start = std::pin::pin!(Process::start(Arc::new(config), rt, roles, halves, &args.peer));
+    let started = tokio::select! {
+        biased;
+        () = signals.next() => None,
+        started = &mut start => Some(started),
+    };
+    let Some(started) = started else {
+        signals.next_one_kills();
+        // It is not dropped: a thread may be making files, which are closed once they are open.
+        start.await?.stop().await;
+        return Ok(stopped_early(context));
+    };
+    let mut process = started?;
     for (role, run) in process.run_files() {
         let line = format!("{role} listens on {}, admin on {}", run.address, run.admin);
         context.printer.talk(&line);

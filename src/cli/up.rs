@@ -144,28 +144,34 @@ async fn until_told(context: &Context, config: Config) -> Result<Option<Exit>, F
             format!("  {:<12}{:<44}{:>6} ms", phase.name, phase.about, phase.took.as_millis());
         context.printer.talk(&context.printer.dim(&line));
     };
-    let Some(prepared) = prepare(&Arc::new(config.clone()), &progress).await? else {
-        return Ok(None);
+    let config = Arc::new(config);
+    let prepared = tokio::select! {
+        biased;
+        () = signals.next() => return Ok(Some(stopped_early(context))),
+        prepared = prepare(&config, &progress) => prepared?,
     };
+    let Some(prepared) = prepared else { return Ok(None) };
     let lines = log_to_file(prepared.dir(), &config)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "starting");
     let told = Shutdown::new();
     let mut start = std::pin::pin!(prepared.start(rt, &progress, &told));
-    let stack = tokio::select! {
+    let started = tokio::select! {
         biased;
-        () = signals.next() => {
-            told.cancel();
-            start.await
-        }
-        stack = &mut start => stack,
+        () = signals.next() => None,
+        started = &mut start => Some(started),
     };
-    let stack = match stack {
-        Err(StackError::Stopped) => {
-            context.printer.talk("stopped before it was ready");
-            return Ok(Some(Exit::Ok));
+    let Some(started) = started else {
+        told.cancel();
+        signals.next_one_kills();
+        match start.await {
+            // It became ready in the instant in which it was told.
+            Ok(stack) => stack.stop().await,
+            Err(StackError::Stopped) => {}
+            Err(error) => return Err(error.into()),
         }
-        stack => stack?,
+        return Ok(Some(stopped_early(context)));
     };
+    let stack = started?;
     if let Some(marks) = &marks {
         marks.write("idle");
     }
@@ -180,6 +186,12 @@ async fn until_told(context: &Context, config: Config) -> Result<Option<Exit>, F
     tracing::info!("stopped");
     lines.flush();
     Ok(Some(Exit::Ok))
+}
+
+/// The end of a start that was told to stop.
+pub(super) fn stopped_early(context: &Context) -> Exit {
+    context.printer.talk("stopped before it was ready");
+    Exit::Ok
 }
 
 fn log_to_file(dir: &DataDir, config: &Config) -> Result<logs::Lines, Failure> {

@@ -70,7 +70,7 @@ impl Relations {
 
     /// Whether nothing of `author` may be shown on any route.
     #[must_use]
-    pub fn hides(&self, author: UserId) -> bool {
+    pub fn blocks_reading(&self, author: UserId) -> bool {
         self.hidden.binary_search(&author).is_ok()
     }
 }
@@ -98,6 +98,6 @@ mod tests {
         let relations = Relations::new(UserId(5), &rows, class);
         assert_eq!(*relations.visible, [UserId(5), UserId(7), UserId(9)]);
         assert_eq!(*relations.pulled, [UserId(7)]);
-        assert!(relations.hides(UserId(4)) && !relations.hides(UserId(3)));
+        assert!(relations.blocks_reading(UserId(4)) && !relations.blocks_reading(UserId(3)));
     }
 }

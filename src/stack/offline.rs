@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use super::{DataDir, StackError, backends::Opened, data_dir::Lock};
 use crate::{
-    adapters::embedded::folder::Folder, config::Config, ports::Outcome, rt::tokio_rt::TokioRuntime,
+    adapters::embedded::folder::{self, Folder},
+    config::Config,
+    ports::Outcome,
+    rt::tokio_rt::TokioRuntime,
     wire::routes::Role,
 };
 
 /// Whose store is which file.
 const STORES: [(Role, &str); 3] =
-    [(Role::User, "user.db"), (Role::Tweet, "tweet.db"), (Role::Timeline, COPY)];
+    [(Role::User, folder::USER), (Role::Tweet, folder::TWEET), (Role::Timeline, COPY)];
 
 /// The store that is only a copy of what the others know.
-pub const COPY: &str = "timeline.db";
+pub const COPY: &str = folder::TIMELINE;
 
 /// Marks everything that was committed at or after `since_ms` as unsent; the next start publishes
 /// it. Gives the number of events. With `rebuild` a [`COPY`] that is lost is made anew first.

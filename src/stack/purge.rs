@@ -92,7 +92,7 @@ fn purge_frame(root: &Path) -> io::Result<()> {
 /// Whether `name`, right in the data folder, is a file of chirp's other than its lock.
 fn is_own(name: &str) -> bool {
     let token = |rest: &str| rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit());
-    let store = ["user.db", "tweet.db", "timeline.db"].iter().any(|store| {
+    let store = folder::STORES.iter().any(|store| {
         name.strip_prefix(store).is_some_and(|rest| matches!(rest, "" | "-wal" | "-shm"))
     });
     store

@@ -21,7 +21,7 @@ use super::{
     roles::Shared,
 };
 use crate::{
-    adapters::{proof::Proof, rpc::Peers},
+    adapters::{embedded::folder, proof::Proof, rpc::Peers},
     config::Config,
     rt::{Rt, Shutdown},
     services::timeline::Halves,
@@ -126,7 +126,7 @@ impl Prepared {
         let began = Instant::now();
         let metrics = Metrics::new();
         let opened = Opened::open(&dir, &rt, &config, &Role::ALL).await?;
-        let about = "user.db, tweet.db, timeline.db".to_owned();
+        let about = folder::STORES.join(", ");
         progress(Phase { name: "stores", about, took: began.elapsed() });
 
         let began = Instant::now();

@@ -215,7 +215,9 @@ impl Fact {
             Self::FanoutChunk { tweet, author, .. } => {
                 Some(Entry { tweet: *tweet, author: *author })
             }
-            _ => None,
+            Self::TweetDeleted { .. } | Self::GraphChanged { .. } | Self::ReclassChunk { .. } => {
+                None
+            }
         }
     }
 
@@ -230,7 +232,10 @@ impl Fact {
                     state: PairState { low: (*low_side).into(), high: (*high_side).into() },
                 })
             }
-            _ => None,
+            Self::TweetCreated { .. }
+            | Self::TweetDeleted { .. }
+            | Self::FanoutChunk { .. }
+            | Self::ReclassChunk { .. } => None,
         }
     }
 }

@@ -1,8 +1,15 @@
 //! Condition -> sentence, hint, exit code: one table for everything that can stand in the way.
 
-use std::{fs, net::TcpListener, path::Path, process::Child};
+use std::{fs, path::Path};
 
-use crate::support::{PATIENCE, chirp, run_in};
+use crate::support::{
+    chirp,
+    obstacles::{
+        Holder, busy_port, config, damaged_keys, damaged_store, damaged_token, empty_store,
+        lost_store, newer_store, role_runs, swapped_store,
+    },
+    run_in,
+};
 
 /// A condition with what the user is told.
 struct Case {
@@ -19,20 +26,6 @@ struct Case {
     clean: bool,
 }
 
-enum Holder {
-    Port(#[expect(dead_code, reason = "held, not read")] TcpListener),
-    Process(Child),
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        if let Self::Process(child) = self {
-            drop(child.kill());
-            drop(child.wait());
-        }
-    }
-}
-
 const UP: &[&str] = &["up", "--port", "0", "--admin-port", "0"];
 const NOTHING: fn(&Path) -> (Option<Holder>, String) = |_| (None, String::new());
 
@@ -46,82 +39,6 @@ const DEFAULT: Case = Case {
     hint: "",
     clean: false,
 };
-
-fn busy_port(_: &Path) -> (Option<Holder>, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port().to_string();
-    (Some(Holder::Port(listener)), port)
-}
-
-/// A data folder as a stack leaves it.
-fn stopped_stack(folder: &Path) {
-    let args = ["up", "--detach", "--port", "0", "--admin-port", "0"];
-    let up = run_in(folder, &args);
-    assert!(up.status.success(), "{up:?}");
-    let down = run_in(folder, &["down"]);
-    assert!(down.status.success(), "{down:?}");
-}
-
-fn damaged_store(folder: &Path) -> (Option<Holder>, String) {
-    stopped_stack(folder);
-    fs::write(folder.join(".chirp/user.db"), "this is no database, but long enough").unwrap();
-    (None, String::new())
-}
-
-fn newer_store(folder: &Path) -> (Option<Holder>, String) {
-    stopped_stack(folder);
-    let file = rusqlite::Connection::open(folder.join(".chirp/tweet.db")).unwrap();
-    file.pragma_update(None, "user_version", 999).unwrap();
-    (None, String::new())
-}
-
-fn lost_store(folder: &Path) -> (Option<Holder>, String) {
-    stopped_stack(folder);
-    fs::remove_file(folder.join(".chirp/tweet.db")).unwrap();
-    (None, String::new())
-}
-
-fn empty_store(folder: &Path) -> (Option<Holder>, String) {
-    stopped_stack(folder);
-    fs::write(folder.join(".chirp/timeline.db"), "").unwrap();
-    (None, String::new())
-}
-
-fn swapped_store(folder: &Path) -> (Option<Holder>, String) {
-    stopped_stack(folder);
-    let other = tempfile::tempdir().unwrap();
-    stopped_stack(other.path());
-    fs::copy(other.path().join(".chirp/user.db"), folder.join(".chirp/user.db")).unwrap();
-    (None, String::new())
-}
-
-fn damaged_token(folder: &Path) -> (Option<Holder>, String) {
-    stopped_stack(folder);
-    fs::write(folder.join(".chirp/service.token"), "short").unwrap();
-    (None, String::new())
-}
-
-fn damaged_keys(folder: &Path) -> (Option<Holder>, String) {
-    stopped_stack(folder);
-    fs::write(folder.join(".chirp/keys.json"), "{").unwrap();
-    (None, String::new())
-}
-
-fn role_runs(folder: &Path) -> (Option<Holder>, String) {
-    let mut command = chirp(&["serve", "--role", "user"]);
-    let child = command.current_dir(folder).stderr(std::process::Stdio::null()).spawn().unwrap();
-    let began = std::time::Instant::now();
-    while !folder.join(".chirp/run/user.json").exists() {
-        assert!(began.elapsed() < PATIENCE);
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    (Some(Holder::Process(child)), String::new())
-}
-
-fn config(text: &'static str, folder: &Path) -> (Option<Holder>, String) {
-    fs::write(folder.join("chirp.toml"), text).unwrap();
-    (None, String::new())
-}
 
 #[expect(clippy::too_many_lines, reason = "it is one table")]
 fn cases() -> Vec<Case> {

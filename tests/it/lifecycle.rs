@@ -179,6 +179,54 @@ fn down_stops_a_stack_that_is_still_starting() {
     assert!(!folder.path().join(".chirp/run.json").exists());
 }
 
+/// Starts `args` and waits until it catches signals, which it does before it opens its marks.
+fn begins(folder: &Path, args: &[&str]) -> Child {
+    let marks = folder.join("marks");
+    drop(fs::remove_file(&marks));
+    let mut command = chirp(args);
+    command.current_dir(folder).env("CHIRP_CRASH_MARKS", &marks).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let began = Instant::now();
+    while !marks.exists() {
+        assert!(child.try_wait().unwrap().is_none() && began.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+#[test]
+fn the_first_signal_ends_a_start_that_waits_for_another_start() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join(".chirp/run")).unwrap();
+    let lock = fs::File::create(folder.path().join(".chirp/chirp.lock")).unwrap();
+    lock.lock().unwrap();
+    let child = begins(folder.path(), &UP);
+    signal(&child, rustix::process::Signal::INT);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("stopped before it was ready"), "{said}");
+}
+
+#[test]
+fn the_second_signal_kills_a_start_that_a_store_holds_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut first, _talk, _) = up(folder.path());
+    signal(&first, rustix::process::Signal::TERM);
+    assert!(first.wait().unwrap().success());
+    let store = rusqlite::Connection::open(folder.path().join(".chirp/user.db")).unwrap();
+    store.execute_batch("pragma locking_mode = exclusive; begin exclusive").unwrap();
+    for args in [&UP[..], &["serve", "--role", "user", "--port", "0"]] {
+        let child = begins(folder.path(), args);
+        // Two kinds, as two of one kind may reach it as one.
+        signal(&child, rustix::process::Signal::INT);
+        signal(&child, rustix::process::Signal::TERM);
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{args:?}: {said}");
+    }
+}
+
 #[test]
 fn a_timeline_role_may_leave_its_workers_out_and_another_start_does_their_work() {
     let folder = tempfile::tempdir().unwrap();

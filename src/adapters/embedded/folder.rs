@@ -17,8 +17,14 @@ use super::{
 
 /// The file.
 pub const FILE: &str = "stores.json";
+/// The user role's store.
+pub const USER: &str = "user.db";
+/// The tweet role's store.
+pub const TWEET: &str = "tweet.db";
+/// The timeline role's store, a copy, and the bus.
+pub const TIMELINE: &str = "timeline.db";
 /// Every store that a folder may have.
-pub const STORES: [&str; 3] = ["user.db", "tweet.db", "timeline.db"];
+pub const STORES: [&str; 3] = [USER, TWEET, TIMELINE];
 const LOCK: &str = "stores.lock";
 
 /// A data folder's name and stores, as `stores.json` has them.
@@ -78,7 +84,7 @@ impl Folder {
 
     /// Writes down that `store` was made.
     pub(super) fn add(&self, dir: &Path, store: &str) -> Result<(), OpenError> {
-        change(dir, |_lock| {
+        change(dir, || {
             let Some(mut now) = Self::read(dir)?.filter(|now| now.folder == self.folder) else {
                 let why = "it was replaced while it was in use".to_owned();
                 return Err(OpenError::Corrupt { path: dir.join(FILE), why });
@@ -99,7 +105,7 @@ impl Folder {
     /// # Errors
     /// As [`Folder::read`], and [`OpenError::Lost`] if there is a store of another folder.
     pub fn give_up(dir: &Path, store: &str) -> Result<bool, OpenError> {
-        change(dir, |_lock| {
+        change(dir, || {
             let path = dir.join(store);
             let Some(mut folder) = Self::read(dir)? else { return Ok(false) };
             if fs::metadata(&path).is_ok_and(|file| file.len() > 0) {
@@ -121,7 +127,7 @@ impl Folder {
     }
 
     fn begin(dir: &Path) -> Result<Self, OpenError> {
-        change(dir, |_lock| {
+        change(dir, || {
             // Another process may have been faster.
             if let Some(folder) = Self::read(dir)? {
                 return Ok(folder);
@@ -166,10 +172,8 @@ impl Folder {
 }
 
 /// Runs `work` while no other process changes the file.
-fn change<T>(
-    dir: &Path,
-    work: impl FnOnce(&fs::File) -> Result<T, OpenError>,
-) -> Result<T, OpenError> {
+fn change<T>(dir: &Path, work: impl FnOnce() -> Result<T, OpenError>) -> Result<T, OpenError> {
     let lock = durable::lock(dir, LOCK);
-    work(&lock.map_err(|error| OpenError::not_writable(&dir.join(LOCK), &error))?)
+    let _lock = lock.map_err(|error| OpenError::not_writable(&dir.join(LOCK), &error))?;
+    work()
 }

@@ -8,7 +8,7 @@ use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _, path::Path, sync::Ar
 use super::{
     bulk::Seeder,
     bus::SqlBus,
-    folder::Folder,
+    folder::{self, Folder},
     graph::SqlGraph,
     keys::FileKeys,
     outbox::SqlOutbox,
@@ -91,7 +91,7 @@ impl UserStores {
     /// # Errors
     /// [`OpenError`], one variant per thing that a person can do about it.
     pub fn open(dir: &Path, rt: &Rt, options: Options) -> Result<Self, OpenError> {
-        let db = open(dir, "user.db", &users::schema(), options)?;
+        let db = open(dir, folder::USER, &users::schema(), options)?;
         Ok(Self {
             users: Arc::new(SqlUsers::new(db.clone())),
             graph: Arc::new(SqlGraph::new(db.clone())),
@@ -115,7 +115,7 @@ impl TweetStores {
     /// # Errors
     /// [`OpenError`].
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
-        let db = open(dir, "tweet.db", &tweets::schema(), options)?;
+        let db = open(dir, folder::TWEET, &tweets::schema(), options)?;
         Ok(Self {
             tweets: Arc::new(SqlTweets::new(db.clone())),
             outbox: Arc::new(SqlOutbox::new(db.clone(), TWEET_OUTBOX)),
@@ -136,7 +136,7 @@ impl TimelineStores {
     /// # Errors
     /// [`OpenError`].
     pub fn open(dir: &Path, rt: &Rt, options: Options) -> Result<Self, OpenError> {
-        let db = open(dir, "timeline.db", &timeline_store::schema(), options)?;
+        let db = open(dir, folder::TIMELINE, &timeline_store::schema(), options)?;
         Ok(Self {
             store: Arc::new(SqlTimelines::new(db.clone())),
             bus: Arc::new(SqlBus::new(db.clone(), rt.clone())),

@@ -9,10 +9,7 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -31,6 +28,7 @@ use super::{
     auth::Verifier,
     call::{Call, Ids, Info, REQUEST_ID},
     limits::{self, Standing},
+    places::{Place, Places},
 };
 use crate::{telemetry::metrics::RouteMeter, wire::routes::Access};
 
@@ -63,37 +61,30 @@ pub(super) struct Shared {
     common: Common,
     verifier: Arc<Verifier>,
     ids: Ids,
-    in_work: Arc<AtomicUsize>,
-    streams: Arc<AtomicUsize>,
+    /// Requests in work (`false`) and open streams (`true`).
+    places: Places<bool>,
 }
 
 impl Shared {
     pub(super) fn new(common: Common, verifier: Arc<Verifier>) -> Self {
         let ids = Ids::new(&common.rt);
-        let (in_work, streams) = Default::default();
-        Self { common, verifier, ids, in_work, streams }
+        Self { common, verifier, ids, places: Places::default() }
     }
 
     /// A place for one request; `None` if the role is full.
-    fn admit(&self, spot: Spot) -> Option<Permit> {
+    fn admit(&self, spot: Spot) -> Option<Place<bool>> {
         let http = &self.common.config.http;
-        let (count, max) = if spot.stream {
-            (&self.streams, http.streams_max)
-        } else {
-            (&self.in_work, http.concurrency_max)
-        };
-        let before = count.fetch_add(1, Ordering::Relaxed);
-        let permit = Permit(Arc::clone(count));
-        ((before as u64) < max).then_some(permit)
+        let max = if spot.stream { http.streams_max } else { http.concurrency_max };
+        self.places.take(spot.stream, usize::try_from(max).unwrap_or(usize::MAX))
     }
 
     /// Everything that may refuse a request before its handler runs.
-    async fn authorize(&self, spot: Spot, head: &Head<'_>, info: &mut Info) -> Verdict {
+    async fn authorize(&self, spot: Spot, head: &Head<'_>, info: &mut Info) -> Ruling {
         if spot.internal && !info.vouched {
-            return Verdict::refuse(Code::Forbidden.into());
+            return Ruling::refuse(Code::Forbidden.into());
         }
         if head.length > self.common.config.http.body_bytes_max {
-            return Verdict::refuse(Code::BodyTooLarge.into());
+            return Ruling::refuse(Code::BodyTooLarge.into());
         }
         let http = &self.common.config.http;
         if !info.vouched {
@@ -101,20 +92,20 @@ impl Shared {
             if let Some(standing) = limits::count(&self.common, "address", &key, calls).await
                 && let Err(fault) = standing.check()
             {
-                return Verdict { standing: Some(standing), fault: Some(fault) };
+                return Ruling { standing: Some(standing), fault: Some(fault) };
             }
         }
         if spot.access == Access::Public {
-            return Verdict { standing: None, fault: None };
+            return Ruling { standing: None, fault: None };
         }
         let caller = match self.verifier.authenticate(head.authorization).await {
             Ok(caller) => caller,
-            Err(fault) => return Verdict::refuse(fault),
+            Err(fault) => return Ruling::refuse(fault),
         };
         let (key, calls) = (format!("user:{}", caller.user), http.user_calls_per_minute);
         info.caller = Some(caller);
         let standing = limits::count(&self.common, "user", &key, calls).await;
-        Verdict { standing, fault: standing.and_then(|standing| standing.check().err()) }
+        Ruling { standing, fault: standing.and_then(|standing| standing.check().err()) }
     }
 }
 
@@ -124,23 +115,15 @@ struct Head<'a> {
     length: u64,
 }
 
-struct Verdict {
+/// What comes of [`Shared::authorize`].
+struct Ruling {
     standing: Option<Standing>,
     fault: Option<Fault>,
 }
 
-impl Verdict {
+impl Ruling {
     const fn refuse(fault: Fault) -> Self {
         Self { standing: None, fault: Some(fault) }
-    }
-}
-
-/// A place; given back when dropped.
-struct Permit(Arc<AtomicUsize>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -216,22 +199,22 @@ where
             common.metrics.shed(common.role);
             (Fault::from(Code::Overloaded).into_response(), info.shared())
         }
-        Some(permit) => {
+        Some(place) => {
             let head = Head {
                 authorization: request.headers().get(header::AUTHORIZATION),
                 length: content_length(&request),
             };
-            let verdict = shared.authorize(spot, &head, &mut info).await;
+            let ruling = shared.authorize(spot, &head, &mut info).await;
             let call = info.shared();
-            let mut response = match verdict.fault {
+            let mut response = match ruling.fault {
                 Some(fault) => fault.into_response(),
                 None => run(shared, spot, inner, request, call.clone()).await,
             };
-            if let Some(standing) = verdict.standing {
+            if let Some(standing) = ruling.standing {
                 standing.show(response.headers_mut());
             }
             if spot.stream && response.status().is_success() {
-                response = hold(response, permit);
+                response = hold(response, place);
             }
             (response, call)
         }
@@ -285,10 +268,10 @@ fn bounded(request: Request, max: u64) -> Request {
 }
 
 /// Keeps the stream's place until its body ends or is dropped.
-fn hold(response: Response, permit: Permit) -> Response {
+fn hold(response: Response, place: Place<bool>) -> Response {
     response.map(|body| {
         Body::from_stream(body.into_data_stream().map(move |chunk| {
-            let _held = &permit;
+            let _held = &place;
             chunk
         }))
     })

@@ -1,4 +1,5 @@
-//! At most so many at once per key: connections of an address, streams of a user.
+//! At most so many at once per key: connections of an address, streams of a user, what a role has
+//! in work.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -130,6 +130,9 @@ pub(super) fn body_of(event: &Event) -> Option<Body> {
             text: text.clone(),
             created_at_ms: event.at_ms,
         }),
-        _ => None,
+        Fact::TweetDeleted { .. }
+        | Fact::GraphChanged { .. }
+        | Fact::FanoutChunk { .. }
+        | Fact::ReclassChunk { .. } => None,
     }
 }

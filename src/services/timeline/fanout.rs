@@ -200,7 +200,10 @@ impl Chunk {
                 let entry = Entry { tweet, author };
                 Some(Self { entry, buckets: (first_bucket, end_bucket), after, part, parts })
             }
-            _ => None,
+            Fact::TweetCreated { .. }
+            | Fact::TweetDeleted { .. }
+            | Fact::GraphChanged { .. }
+            | Fact::ReclassChunk { .. } => None,
         }
     }
 

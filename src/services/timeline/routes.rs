@@ -85,7 +85,7 @@ async fn author(
     let author = core.peers.user_of(&handle).await?;
     if author != caller.user {
         let relations = core.relations(caller.user).await.map_err(Error::Store)?;
-        if relations.hides(author) {
+        if relations.blocks_reading(author) {
             return Err(Error::Blocked.into());
         }
     }

@@ -236,7 +236,10 @@ impl Core {
         }
         let deleted = |event: &Event| match event.fact {
             Fact::TweetDeleted { id, .. } => Some(id),
-            _ => None,
+            Fact::TweetCreated { .. }
+            | Fact::GraphChanged { .. }
+            | Fact::FanoutChunk { .. }
+            | Fact::ReclassChunk { .. } => None,
         };
         let (places, ids): (Vec<usize>, Vec<TweetId>) =
             events.iter().enumerate().filter_map(|(at, event)| Some((at, deleted(event)?))).unzip();
@@ -252,7 +255,10 @@ impl Core {
         let mut classes = vec![Class::Push; events.len()];
         let author = |event: &Event| match event.fact {
             Fact::TweetCreated { author, .. } => Some(author),
-            _ => None,
+            Fact::TweetDeleted { .. }
+            | Fact::GraphChanged { .. }
+            | Fact::FanoutChunk { .. }
+            | Fact::ReclassChunk { .. } => None,
         };
         let (places, authors): (Vec<usize>, Vec<UserId>) = (0..events.len())
             .filter(|&at| done[at])

@@ -13,6 +13,7 @@ mod actor;
 mod app;
 pub mod browser;
 mod http;
+pub mod obstacles;
 mod sse;
 pub mod tokens;
 

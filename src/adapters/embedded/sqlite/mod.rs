@@ -3,7 +3,8 @@
 //! [`Db::write`] puts a closure into the next transaction, [`Db::read`] runs one on a read-only
 //! connection; both answer through a oneshot, so no async thread ever waits for a disk. The log is
 //! write-ahead with `synchronous = full`: what was answered with done survives the death of process
-//! and machine ([`Db::write_unsynced`] says who may do with less). Several processes may open one file; they take turns by the file's lock.
+//! and machine ([`Db::write_unsynced`] says who may do with less). Several processes may open one
+//! file; they take turns by the file's lock.
 
 mod fault;
 mod identity;

@@ -57,8 +57,6 @@ pub struct Config {
     /// What is logged.
     #[serde(default)]
     pub log: Log,
-    /// Where the shared caches are.
-    #[serde(default)]
     /// What services read. Their sections stand beside those above, not below a name.
     #[serde(flatten)]
     pub services: Services,

@@ -139,7 +139,7 @@ impl From<OpenError> for StackError {
             OpenError::Corrupt { path, why } => Self::Corrupt { path, reason: why },
             OpenError::Lost { path, why } => Self::Lost { path, reason: why },
             OpenError::Foreign { path, expected } => {
-                Self::Corrupt { path, reason: format!("it is not the {expected} store") }
+                Self::Lost { path, reason: format!("it is not the {expected} store") }
             }
             OpenError::Version { path, found, expected } => {
                 Self::Version { path, found: found.into(), known: expected.into() }

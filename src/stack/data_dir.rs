@@ -29,6 +29,11 @@ use serde::{Deserialize, Serialize};
 use super::StackError;
 use crate::{rt::Rt, services::kit::Secret, wire::routes::Role};
 
+/// The file of the signing keys.
+pub use crate::adapters::embedded::keys::FILE as KEYS;
+
+/// The file of the service token.
+pub const TOKEN: &str = "service.token";
 /// How often a lock that is held is asked for again.
 const LOCK_TRIES: usize = 10;
 /// The pause between two tries.
@@ -237,11 +242,11 @@ impl DataDir {
     /// # Errors
     /// [`StackError::Unwritable`], or [`StackError::Corrupt`] if the file holds something else.
     pub fn service_token(&self, rt: &Rt) -> Result<Secret, StackError> {
-        let path = self.root.join("service.token");
+        let path = self.root.join(TOKEN);
         if let Some(token) = self.read_token()? {
             return Ok(token);
         }
-        let fresh = self.root.join(format!("service.token.{:016x}", rt.random_u64()));
+        let fresh = self.root.join(format!("{TOKEN}.{:016x}", rt.random_u64()));
         let write = || -> io::Result<()> {
             let mut bytes = [0; 32];
             rt.fill(&mut bytes);
@@ -265,7 +270,7 @@ impl DataDir {
     /// # Errors
     /// [`StackError::Corrupt`] if the file holds something else.
     pub fn read_token(&self) -> Result<Option<Secret>, StackError> {
-        let path = self.root.join("service.token");
+        let path = self.root.join(TOKEN);
         let mut text = String::new();
         match File::open(&path).and_then(|mut file| file.read_to_string(&mut text)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

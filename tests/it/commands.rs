@@ -201,11 +201,23 @@ fn cases() -> Vec<Case> {
             ..DEFAULT
         },
         Case {
+            name: "another store of the same folder",
+            given: |folder| {
+                stopped_stack(folder);
+                fs::copy(folder.join(".chirp/tweet.db"), folder.join(".chirp/user.db")).unwrap();
+                (None, String::new())
+            },
+            exit: 12,
+            sentence: "`.chirp/user.db` is not what this data folder had there: it is not the user",
+            hint: "put the file back",
+            ..DEFAULT
+        },
+        Case {
             name: "damaged token",
             given: damaged_token,
             exit: 12,
             sentence: "`.chirp/service.token` is damaged: it is not 64 hexadecimal digits",
-            hint: "restore the file from a copy",
+            hint: "hint: remove the file: a new one is made",
             ..DEFAULT
         },
         Case {
@@ -274,7 +286,7 @@ fn cases() -> Vec<Case> {
             given: damaged_keys,
             exit: 12,
             sentence: "`.chirp/keys.json` is damaged: it does not hold keys",
-            hint: "restore the file from a copy",
+            hint: "hint: remove the file: a new one is made (access tokens end",
             ..DEFAULT
         },
         Case {

@@ -59,9 +59,9 @@ pub(crate) fn run(context: &Context, _args: &Args) -> Result<Exit, Failure> {
             Fail(text, hint) => (p.red("fail"), text, Some(hint)),
         };
         bad += usize::from(matches!(finding, Fail(..)));
-        p.data(&format!("{mark} {name:<12} {text}"));
+        p.data(&format!("{mark} {name:<12} {text}"))?;
         if let Some(hint) = hint {
-            p.data(&format!("     {:<12} hint: {hint}", ""));
+            p.data(&format!("     {:<12} hint: {hint}", ""))?;
         }
     }
     Ok(if bad == 0 { Exit::Ok } else { Exit::Failure })

@@ -468,6 +468,26 @@ fn too_few_open_files_are_told_by_every_verb_and_by_none_with_a_panic() {
 }
 
 #[test]
+fn output_that_cannot_be_written_is_a_failure_and_a_reader_that_has_gone_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &str, to: &str| {
+        let call = format!("exec {} {args} {to}", env!("CARGO_BIN_EXE_chirp"));
+        let mut shell = std::process::Command::new("bash");
+        shell.args(["-c", &call]).current_dir(folder.path()).output().unwrap()
+    };
+    for args in ["config show", "config show --json", "completions bash", "doctor", "--help"] {
+        let output = run(args, "> /dev/full");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args}: {said}");
+        assert!(said.contains("error: cannot write to standard output: No space"), "{said}");
+        assert!(said.contains("hint: make room"), "{said}");
+        // The substitution's reader ends without reading.
+        let output = run(args, "> >(exec true)");
+        assert!(!String::from_utf8(output.stderr).unwrap().contains("standard output"), "{args}");
+    }
+}
+
+#[test]
 fn a_doctor_sees_what_a_start_would_refuse_and_changes_nothing() {
     for (given, finding) in [
         (damaged_keys as fn(&Path) -> (Option<Holder>, String), "keys.json` is damaged"),

@@ -99,6 +99,21 @@ impl Opened {
         Ok(Self { backends, files })
     }
 
+    /// Goes on with what `result` holds, or closes all files.
+    pub(super) async fn or_close<T>(
+        self,
+        rt: &Rt,
+        result: Result<T, StackError>,
+    ) -> Result<(Self, T), StackError> {
+        match result {
+            Ok(value) => Ok((self, value)),
+            Err(error) => {
+                self.close(rt).await;
+                Err(error)
+            }
+        }
+    }
+
     /// Ends what waits and closes all files.
     pub(super) async fn close(self, rt: &Rt) {
         let Self { backends, files } = self;

@@ -22,6 +22,8 @@ pub const COPY: &str = "timeline.db";
 /// [`StackError`]; a replay may be repeated without harm. With `rebuild` also if nothing is lost.
 pub async fn replay(dir: &DataDir, since_ms: u64, rebuild: bool) -> Result<u64, StackError> {
     let lock = lock(dir)?;
+    // What a start would refuse is refused before anything is changed.
+    dir.read_token()?;
     if rebuild && !Folder::give_up(dir.root(), COPY)? {
         let why = "it is there: a replay without `--rebuild` is enough";
         return Err(StackError::other("begin `timeline.db` anew", why));

@@ -221,6 +221,15 @@ fn cases() -> Vec<Case> {
             ..DEFAULT
         },
         Case {
+            name: "damaged token, replay",
+            given: damaged_token,
+            run: &["replay", "--since", "1h"],
+            exit: 12,
+            sentence: "`.chirp/service.token` is damaged: it is not 64 hexadecimal digits",
+            hint: "hint: remove the file: a new one is made",
+            ..DEFAULT
+        },
+        Case {
             name: "store of a newer version",
             given: newer_store,
             exit: 13,
@@ -484,6 +493,31 @@ fn output_that_cannot_be_written_is_a_failure_and_a_reader_that_has_gone_is_none
         // The substitution's reader ends without reading.
         let output = run(args, "> >(exec true)");
         assert!(!String::from_utf8(output.stderr).unwrap().contains("standard output"), "{args}");
+    }
+}
+
+#[test]
+fn a_start_that_is_refused_or_fails_leaves_no_store_open() {
+    let blocked_run = |folder: &Path| {
+        stopped_stack(folder);
+        // In the place of the file that a start writes at its end.
+        fs::create_dir(folder.join(".chirp/run.json.new")).unwrap();
+        fs::create_dir_all(folder.join(".chirp/run/user.json.new")).unwrap();
+        (None, String::new())
+    };
+    let serve = &["serve", "--role", "user", "--port", "0"];
+    for given in [damaged_token as fn(&Path) -> (Option<Holder>, String), blocked_run] {
+        for args in [UP, serve] {
+            let folder = tempfile::tempdir().unwrap();
+            given(folder.path());
+            let output = run_in(folder.path(), args);
+            assert!(!output.status.success(), "{args:?}");
+            let left = fs::read_dir(folder.path().join(".chirp")).unwrap();
+            let names = left.map(|file| file.unwrap().file_name().into_string().unwrap());
+            let logs: Vec<String> =
+                names.filter(|name| name.ends_with("-wal") || name.ends_with("-shm")).collect();
+            assert_eq!(logs, Vec::<String>::new(), "{args:?}: {output:?}");
+        }
     }
 }
 

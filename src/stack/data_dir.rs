@@ -120,14 +120,20 @@ impl DataDir {
     /// [`StackError::Unwritable`]; nothing is left behind.
     pub fn create(&self) -> Result<Found, StackError> {
         let found = self.find();
-        for folder in [self.root.clone(), self.root.join("run"), self.root.join("logs")] {
+        for folder in self.folders() {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
             if let Err(error) = made {
                 self.undo(found);
-                return Err(self.unwritable(&error));
+                return Err(unwritable(&folder, &error));
             }
         }
         Ok(found)
+    }
+
+    /// The folders that a start makes, or finds and writes into.
+    #[must_use]
+    pub fn folders(&self) -> [PathBuf; 3] {
+        [self.root.clone(), self.root.join("run"), self.root.join("logs")]
     }
 
     fn find(&self) -> Found {
@@ -147,8 +153,9 @@ impl DataDir {
     /// # Errors
     /// [`StackError::Locked`] if any process uses it.
     pub fn lock_all(&self) -> Result<Lock, StackError> {
-        let file = self.claim(&self.root.join("chirp.lock"), File::try_lock)?;
-        self.sign(&file)?;
+        let path = self.root.join("chirp.lock");
+        let file = self.claim(&path, File::try_lock)?;
+        sign(&file, &path)?;
         drop(fs::remove_file(self.run_file(None)));
         Ok(Lock { _files: vec![file] })
     }
@@ -161,8 +168,9 @@ impl DataDir {
         let shared = self.claim(&self.root.join("chirp.lock"), File::try_lock_shared)?;
         let mut files = vec![shared];
         for role in roles {
-            let file = self.claim(&self.role_lock(*role), File::try_lock)?;
-            self.sign(&file)?;
+            let path = self.role_lock(*role);
+            let file = self.claim(&path, File::try_lock)?;
+            sign(&file, &path)?;
             drop(fs::remove_file(self.run_file(Some(*role))));
             files.push(file);
         }
@@ -228,7 +236,7 @@ impl DataDir {
             file.sync_all()?;
             fs::rename(&fresh, &path)
         };
-        write().map_err(|error| self.unwritable(&error))
+        write().map_err(|error| unwritable(&path, &error))
     }
 
     /// Removes a run file.
@@ -261,7 +269,7 @@ impl DataDir {
                 _ => fs::remove_file(&fresh),
             }
         };
-        write().map_err(|error| self.unwritable(&error))?;
+        write().map_err(|error| unwritable(&path, &error))?;
         self.read_token()?.ok_or_else(|| StackError::other("read the service token", "it vanished"))
     }
 
@@ -316,8 +324,8 @@ impl DataDir {
                 }
                 file => file,
             };
-            let file = file.map_err(|error| self.unwritable(&error))?;
-            self.taken(|| lock(&file))?;
+            let file = file.map_err(|error| unwritable(path, &error))?;
+            self.taken(path, || lock(&file))?;
             // Whoever held it may have removed it with the folder: then it guards nothing.
             if file.metadata().is_ok_and(|file| is_at(&file, path)) {
                 return Ok(file);
@@ -327,13 +335,11 @@ impl DataDir {
         Err(StackError::Locked { path, holder })
     }
 
-    /// Writes into a lock that is held who holds it.
-    fn sign(&self, mut lock: &File) -> Result<(), StackError> {
-        let written = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
-        written.map_err(|error| self.unwritable(&error))
-    }
-
-    fn taken(&self, lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), StackError> {
+    fn taken(
+        &self,
+        path: &Path,
+        lock: impl Fn() -> Result<(), TryLockError>,
+    ) -> Result<(), StackError> {
         let mut result = lock();
         // Whoever asks what is running takes the lock for an instant; that is not a holder.
         for _ in 0..LOCK_TRIES {
@@ -344,7 +350,7 @@ impl DataDir {
         }
         match result {
             Ok(()) => Ok(()),
-            Err(TryLockError::Error(error)) => Err(self.unwritable(&error)),
+            Err(TryLockError::Error(error)) => Err(unwritable(path, &error)),
             Err(TryLockError::WouldBlock) => {
                 let holder = match self.running() {
                     Running::Up(run) => format!("`chirp up` (process {})", run.pid),
@@ -358,10 +364,17 @@ impl DataDir {
             }
         }
     }
+}
 
-    fn unwritable(&self, error: &io::Error) -> StackError {
-        StackError::Unwritable { path: self.root.clone(), reason: plain(error) }
-    }
+/// Writes into the lock `path`, which is held, who holds it.
+fn sign(mut lock: &File, path: &Path) -> Result<(), StackError> {
+    let written = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
+    written.map_err(|error| unwritable(path, &error))
+}
+
+/// What the system refused for `path`.
+fn unwritable(path: &Path, error: &io::Error) -> StackError {
+    StackError::Unwritable { path: path.to_owned(), reason: plain(error) }
 }
 
 /// Whether another process holds the lock alone. Asked by sharing it for an instant, so that those

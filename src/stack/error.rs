@@ -20,7 +20,7 @@ pub enum StackError {
         source: io::Error,
     },
     /// The data folder, or a file in it, cannot be made or written.
-    #[error("the data folder `{}` cannot be written: {reason}", path.display())]
+    #[error("`{}` cannot be written: {reason}", path.display())]
     Unwritable {
         /// The folder or file.
         path: PathBuf,

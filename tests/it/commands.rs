@@ -126,6 +126,12 @@ fn config(text: &'static str, folder: &Path) -> (Option<Holder>, String) {
 #[expect(clippy::too_many_lines, reason = "it is one table")]
 fn cases() -> Vec<Case> {
     vec![
+fn file_for_folder(folder: &Path) -> (Option<Holder>, String) {
+    fs::create_dir(folder.join(".chirp")).unwrap();
+    fs::write(folder.join(".chirp/run"), "").unwrap();
+    (None, String::new())
+}
+
         Case {
             name: "port in use",
             given: busy_port,
@@ -163,7 +169,15 @@ fn cases() -> Vec<Case> {
             },
             run: &["up", "--port", "0", "--admin-port", "0", "--data-dir", "file/data"],
             exit: 11,
-            sentence: "the data folder `file/data` cannot be written: not a directory",
+            sentence: "error: `file/data` cannot be written: not a directory",
+            hint: "choose another folder with `--data-dir`",
+            ..DEFAULT
+        },
+        Case {
+            name: "a file in the place of a folder",
+            given: file_for_folder,
+            exit: 11,
+            sentence: "error: `.chirp/run` cannot be written: file exists",
             hint: "choose another folder with `--data-dir`",
             ..DEFAULT
         },
@@ -574,3 +588,9 @@ fn the_configuration_shows_every_value_with_where_it_is_from() {
     let again = run_in(folder.path(), &["config", "show"]);
     assert!(again.status.success(), "what is shown can be read back: {again:?}");
 }
+        (file_for_folder, "fail data folder  `.chirp/run` cannot be written: "),
+    let call = format!("ulimit -n 100; exec {} doctor", env!("CARGO_BIN_EXE_chirp"));
+    let mut shell = std::process::Command::new("sh");
+    let output = shell.args(["-c", &call]).current_dir(folder.path()).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("fail open files   at most 100 files may be open"), "{said}");

@@ -124,6 +124,9 @@ impl From<StackError> for Failure {
             StackError::Unwritable { .. } => {
                 (Exit::Unwritable, "choose another folder with `--data-dir`".to_owned())
             }
+            StackError::Absent(_) => {
+                (Exit::NotRunning, "name the folder with `--data-dir`".to_owned())
+            }
             StackError::Corrupt { path, .. } if path.ends_with(KEYS) => {
                 let hint = "remove the file: a new one is made (access tokens end, clients get new ones)";
                 (Exit::Corrupt, hint.to_owned())

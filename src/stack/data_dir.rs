@@ -17,7 +17,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Read, Write},
+    io::{self, Write},
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -27,7 +27,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::StackError;
-use crate::{rt::Rt, services::kit::Secret, wire::routes::Role};
+use crate::{
+    adapters::embedded::durable::read_secret, rt::Rt, services::kit::Secret, wire::routes::Role,
+};
 
 /// The file of the signing keys.
 pub use crate::adapters::embedded::keys::FILE as KEYS;
@@ -279,13 +281,13 @@ impl DataDir {
     /// [`StackError::Corrupt`] if the file holds something else.
     pub fn read_token(&self) -> Result<Option<Secret>, StackError> {
         let path = self.root.join(TOKEN);
-        let mut text = String::new();
-        match File::open(&path).and_then(|mut file| file.read_to_string(&mut text)) {
+        let text = match read_secret(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StackError::Corrupt { path, reason: error.to_string() }),
-            Ok(_) => {}
-        }
-        if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            Ok(text) => text,
+        };
+        let is_token = text.len() == 64 && text.iter().all(u8::is_ascii_hexdigit);
+        if let Some(text) = String::from_utf8(text).ok().filter(|_| is_token) {
             return Ok(Some(Secret(text.into())));
         }
         Err(StackError::Corrupt { path, reason: "it is not 64 hexadecimal digits".to_owned() })

@@ -27,6 +27,9 @@ pub enum StackError {
         /// What the system says.
         reason: String,
     },
+    /// There is no data folder.
+    #[error("there is no data folder `{}`", .0.display())]
+    Absent(PathBuf),
     /// A file of the data folder cannot be read as what it is.
     #[error("`{}` is damaged: {reason}", path.display())]
     Corrupt {

@@ -66,8 +66,7 @@ pub async fn check(dir: &DataDir) -> Result<bool, StackError> {
 
 fn lock(dir: &DataDir) -> Result<Lock, StackError> {
     if !dir.root().exists() {
-        let (path, reason) = (dir.root().to_owned(), "there is no such folder".to_owned());
-        return Err(StackError::Unwritable { path, reason });
+        return Err(StackError::Absent(dir.root().to_owned()));
     }
     dir.lock_all()
 }

@@ -68,6 +68,25 @@ fn damaged_store(folder: &Path) -> (Option<Holder>, String) {
     (None, String::new())
 }
 
+fn damaged_page(folder: &Path) -> (Option<Holder>, String) {
+    stopped_stack(folder);
+    let path = folder.join(".chirp/user.db");
+    let file = rusqlite::Connection::open(&path).unwrap();
+    let number = |sql: &str| -> usize {
+        let number: i64 = file.query_row(sql, [], |row| row.get(0)).unwrap();
+        usize::try_from(number).unwrap()
+    };
+    let (size, pages) = (number("pragma page_size"), number("pragma page_count"));
+    let whose = number("select rootpage from sqlite_schema where name = 'folder'");
+    // Any page but the first and the one that says whose file it is.
+    let page = (2..=pages).find(|page| *page != whose).unwrap();
+    drop(file);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[(page - 1) * size..page * size].fill(0xff);
+    fs::write(&path, bytes).unwrap();
+    (None, String::new())
+}
+
 fn newer_store(folder: &Path) -> (Option<Holder>, String) {
     stopped_stack(folder);
     let file = rusqlite::Connection::open(folder.join(".chirp/tweet.db")).unwrap();
@@ -107,6 +126,12 @@ fn damaged_keys(folder: &Path) -> (Option<Holder>, String) {
     (None, String::new())
 }
 
+fn file_for_folder(folder: &Path) -> (Option<Holder>, String) {
+    fs::create_dir(folder.join(".chirp")).unwrap();
+    fs::write(folder.join(".chirp/run"), "").unwrap();
+    (None, String::new())
+}
+
 fn role_runs(folder: &Path) -> (Option<Holder>, String) {
     let mut command = chirp(&["serve", "--role", "user"]);
     let child = command.current_dir(folder).stderr(std::process::Stdio::null()).spawn().unwrap();
@@ -126,12 +151,6 @@ fn config(text: &'static str, folder: &Path) -> (Option<Holder>, String) {
 #[expect(clippy::too_many_lines, reason = "it is one table")]
 fn cases() -> Vec<Case> {
     vec![
-fn file_for_folder(folder: &Path) -> (Option<Holder>, String) {
-    fs::create_dir(folder.join(".chirp")).unwrap();
-    fs::write(folder.join(".chirp/run"), "").unwrap();
-    (None, String::new())
-}
-
         Case {
             name: "port in use",
             given: busy_port,
@@ -187,6 +206,38 @@ fn file_for_folder(folder: &Path) -> (Option<Holder>, String) {
             exit: 12,
             sentence: "`.chirp/user.db` is damaged: ",
             hint: "restore the file from a copy, or begin anew",
+            ..DEFAULT
+        },
+        Case {
+            name: "damaged page",
+            given: damaged_page,
+            exit: 12,
+            sentence: "error: `.chirp/user.db` is damaged: a page of it is not what it must be (",
+            hint: ")\nhint: restore the file from a copy",
+            ..DEFAULT
+        },
+        Case {
+            name: "a folder in the place of a store",
+            given: |folder| {
+                stopped_stack(folder);
+                fs::remove_file(folder.join(".chirp/tweet.db")).unwrap();
+                fs::create_dir(folder.join(".chirp/tweet.db")).unwrap();
+                (None, String::new())
+            },
+            exit: 12,
+            sentence: "`.chirp/tweet.db` is not what this data folder had there: a folder is there",
+            hint: "put the file back",
+            ..DEFAULT
+        },
+        Case {
+            name: "a folder in the place of a store, first start",
+            given: |folder| {
+                fs::create_dir_all(folder.join(".chirp/tweet.db")).unwrap();
+                (None, String::new())
+            },
+            exit: 12,
+            sentence: "`.chirp/tweet.db` is not what this data folder had there: a folder is there",
+            hint: "put the file back",
             ..DEFAULT
         },
         Case {
@@ -298,9 +349,9 @@ fn file_for_folder(folder: &Path) -> (Option<Holder>, String) {
         Case {
             name: "nothing to replay",
             run: &["replay", "--since", "1h"],
-            exit: 11,
-            sentence: "the data folder `.chirp` cannot be written: there is no such folder",
-            hint: "choose another folder",
+            exit: 15,
+            sentence: "there is no data folder `.chirp`",
+            hint: "name the folder with `--data-dir`",
             clean: true,
             ..DEFAULT
         },
@@ -541,6 +592,7 @@ fn a_doctor_sees_what_a_start_would_refuse_and_changes_nothing() {
         (damaged_keys as fn(&Path) -> (Option<Holder>, String), "keys.json` is damaged"),
         (damaged_token, "service.token` is damaged"),
         (lost_store, "tweet.db` is not what this data folder had"),
+        (file_for_folder, "fail data folder  `.chirp/run` cannot be written: "),
     ] {
         let folder = tempfile::tempdir().unwrap();
         given(folder.path());
@@ -550,6 +602,11 @@ fn a_doctor_sees_what_a_start_would_refuse_and_changes_nothing() {
         assert!(said.contains(finding), "{said}\nlacks {finding}");
     }
     let folder = tempfile::tempdir().unwrap();
+    let call = format!("ulimit -n 100; exec {} doctor", env!("CARGO_BIN_EXE_chirp"));
+    let mut shell = std::process::Command::new("sh");
+    let output = shell.args(["-c", &call]).current_dir(folder.path()).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("fail open files   at most 100 files may be open"), "{said}");
     let said = String::from_utf8(run_in(folder.path(), &["doctor"]).stdout).unwrap();
     assert!(said.contains("are made by the first start"), "{said}");
     assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
@@ -588,9 +645,3 @@ fn the_configuration_shows_every_value_with_where_it_is_from() {
     let again = run_in(folder.path(), &["config", "show"]);
     assert!(again.status.success(), "what is shown can be read back: {again:?}");
 }
-        (file_for_folder, "fail data folder  `.chirp/run` cannot be written: "),
-    let call = format!("ulimit -n 100; exec {} doctor", env!("CARGO_BIN_EXE_chirp"));
-    let mut shell = std::process::Command::new("sh");
-    let output = shell.args(["-c", &call]).current_dir(folder.path()).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.contains("fail open files   at most 100 files may be open"), "{said}");

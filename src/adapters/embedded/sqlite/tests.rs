@@ -306,7 +306,7 @@ fn files_that_cannot_be_used_are_told_apart() {
 
     let missing = dir.path().join("none").join("test.db");
     assert!(matches!(open_at(&missing, SCHEMA), Err(OpenError::NotWritable { .. })));
-    assert!(matches!(open_at(dir.path(), SCHEMA), Err(OpenError::NotWritable { .. })));
+    assert!(matches!(open_at(dir.path(), SCHEMA), Err(OpenError::Lost { .. })));
 
     let text = dir.path().join("text.db");
     std::fs::write(&text, "to whom it may concern").unwrap();

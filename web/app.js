@@ -376,6 +376,7 @@ function begin() {
 function leave(text) {
   live?.abort();
   keep(null);
+  attempt = null;
   clear();
   show();
   say(text ?? "", true);
@@ -383,22 +384,36 @@ function leave(text) {
   $("handle").focus();
 }
 
-// One attempt to post has one key, so that trying again can never post twice.
+let attempt = null;             // what was sent without an answer: {text, key}
+
+// One attempt to post has one key, so that trying again can never post twice: not at once, and not
+// when the reader sends the same text again after an answer was lost.
 async function post() {
-  const key = [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");
-  const options = json("POST", { text: $("text").value.trim() }, { "idempotency-key": key });
+  const text = $("text").value.trim();
+  if (attempt?.text !== text) {
+    const key = [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");
+    attempt = { text, key };
+  }
+  const options = json("POST", { text }, { "idempotency-key": attempt.key });
   let answer;
   try {
-    answer = await authed("tweets", options);
+    answer = await authed("tweets", options).catch((error) => {
+      if (isRefusal(error)) throw error;
+      return authed("tweets", options);
+    });
   } catch (error) {
-    if (error instanceof Problem && error.status !== 503) throw error;
-    answer = await authed("tweets", options);
+    if (isRefusal(error)) attempt = null;
+    throw error;
   }
+  attempt = null;
   const tweet = await answer.json();
   $("text").value = "";
   place(tweet, true);
   $("text").focus();
 }
+
+// Whether nothing was done for sure: a 5xx, as no answer at all, leaves that open.
+const isRefusal = (error) => error instanceof Problem && error.status < 500;
 
 async function erase(id) {
   await authed(`tweets/${encodeURIComponent(id)}`, { method: "DELETE" });

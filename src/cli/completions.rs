@@ -15,7 +15,6 @@ pub(crate) struct Args {
 }
 
 /// Runs the verb.
-#[expect(clippy::unnecessary_wraps, reason = "every verb may fail but this one")]
 pub(crate) fn run(
     context: &Context,
     args: &Args,
@@ -23,6 +22,6 @@ pub(crate) fn run(
 ) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "chirp", &mut script);
-    context.printer.raw(&script);
+    context.printer.raw(&script)?;
     Ok(Exit::Ok)
 }

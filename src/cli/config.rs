@@ -31,10 +31,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let What::Show { json } = args.what;
     let loaded = context.load(Vec::new())?;
     if json {
-        context.printer.data(&as_json(&loaded));
+        context.printer.data(&as_json(&loaded))?;
     } else {
         for line in as_toml(&loaded) {
-            context.printer.data(&line);
+            context.printer.data(&line)?;
         }
     }
     Ok(Exit::Ok)

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    context::{Context, ask, block_on},
+    context::{Context, ask, block_on, enough_files},
     exit::{Exit, Failure},
 };
 use crate::{
@@ -59,9 +59,9 @@ pub(crate) fn run(context: &Context, _args: &Args) -> Result<Exit, Failure> {
             Fail(text, hint) => (p.red("fail"), text, Some(hint)),
         };
         bad += usize::from(matches!(finding, Fail(..)));
-        p.data(&format!("{mark} {name:<12} {text}"));
+        p.data(&format!("{mark} {name:<12} {text}"))?;
         if let Some(hint) = hint {
-            p.data(&format!("     {:<12} hint: {hint}", ""));
+            p.data(&format!("     {:<12} hint: {hint}", ""))?;
         }
     }
     Ok(if bad == 0 { Exit::Ok } else { Exit::Failure })
@@ -77,6 +77,9 @@ fn clock() -> Finding {
 
 fn open_files() -> Finding {
     use rustix::process::{Resource, getrlimit};
+    if let Err(failure) = enough_files() {
+        return Fail(failure.sentence, failure.hint);
+    }
     match getrlimit(Resource::Nofile).current {
         Some(limit) if limit < FILES_WARN => {
             let hint = format!("raise it: `ulimit -n {FILES_WARN}`");
@@ -101,15 +104,20 @@ fn existing(path: &Path) -> &Path {
 }
 
 fn data_folder(dir: &DataDir) -> Finding {
-    let folder = existing(dir.root());
+    let folders = dir.folders();
+    for folder in folders.iter().map(|folder| existing(folder)) {
+        if let Err(error) = tempfile_in(folder) {
+            return Fail(
+                format!("`{}` cannot be written: {error}", folder.display()),
+                "choose another folder with `--data-dir`".to_owned(),
+            );
+        }
+    }
     let shown = dir.root().display();
-    match tempfile_in(folder) {
-        Ok(()) if folder == dir.root() => Finding::Ok(format!("`{shown}` can be written")),
-        Ok(()) => Finding::Ok(format!("`{shown}` is not there yet, and can be made")),
-        Err(error) => Fail(
-            format!("`{}` cannot be written: {error}", folder.display()),
-            "choose another folder with `--data-dir`".to_owned(),
-        ),
+    if dir.root().exists() {
+        Finding::Ok(format!("`{shown}` can be written"))
+    } else {
+        Finding::Ok(format!("`{shown}` is not there yet, and can be made"))
     }
 }
 

@@ -4,7 +4,11 @@ use std::path::Path;
 
 use crate::{
     config::ConfigError,
-    stack::{StackError, offline},
+    stack::{
+        StackError,
+        data_dir::{KEYS, TOKEN},
+        offline,
+    },
 };
 
 /// How the program ends.
@@ -120,6 +124,17 @@ impl From<StackError> for Failure {
             StackError::Unwritable { .. } => {
                 (Exit::Unwritable, "choose another folder with `--data-dir`".to_owned())
             }
+            StackError::Absent(_) => {
+                (Exit::NotRunning, "name the folder with `--data-dir`".to_owned())
+            }
+            StackError::Corrupt { path, .. } if path.ends_with(KEYS) => {
+                let hint = "remove the file: a new one is made (access tokens end, clients get new ones)";
+                (Exit::Corrupt, hint.to_owned())
+            }
+            StackError::Corrupt { path, .. } if path.ends_with(TOKEN) => {
+                let hint = "remove the file: a new one is made by the next start";
+                (Exit::Corrupt, hint.to_owned())
+            }
             StackError::Corrupt { path, .. } => {
                 let folder = quoted(path.parent().unwrap_or(path));
                 let hint = format!(
@@ -130,8 +145,8 @@ impl From<StackError> for Failure {
             }
             StackError::Lost { path, .. } if path.ends_with(offline::COPY) => (
                 Exit::Corrupt,
-                "put the file back from a copy; or `chirp replay --since 15d --rebuild` begins it \
-                 anew, with what the other files still know to have happened since"
+                "put the file back from a copy; or, with nothing in its place, `chirp replay \
+                 --since 15d --rebuild` begins it anew, with what the other files still know to have happened since"
                     .to_owned(),
             ),
             StackError::Lost { .. } => (

@@ -39,14 +39,14 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         let hint = "`chirp up` writes it; `chirp serve` logs to stderr";
         return Err(Failure::new(Exit::NotRunning, sentence, hint));
     };
-    context.printer.raw(&tail(&mut file, args.lines).map_err(failed)?);
+    context.printer.raw(&tail(&mut file, args.lines).map_err(failed)?)?;
     if !args.follow {
         return Ok(Exit::Ok);
     }
     loop {
         let mut more = Vec::new();
         file.read_to_end(&mut more).map_err(failed)?;
-        context.printer.raw(&more);
+        context.printer.raw(&more)?;
         if more.is_empty()
             && put_aside(&file, &path)
             && let Ok(fresh) = File::open(&path)

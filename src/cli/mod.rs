@@ -83,11 +83,15 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too, and are no errors.
-            if !error.use_stderr() || error.kind() == MissingSubcommand {
-                drop(error.print());
-                return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-            }
-            let failure = Failure::from(error);
+            let failure = if !error.use_stderr() || error.kind() == MissingSubcommand {
+                let code = u8::try_from(error.exit_code()).unwrap_or(2);
+                match printer::written(error.print()) {
+                    Ok(()) => return ExitCode::from(code),
+                    Err(failure) => failure,
+                }
+            } else {
+                Failure::from(error)
+            };
             Printer::new(std::env::var_os(env::NO_COLOR).is_some()).fail(&failure);
             return ExitCode::from(failure.exit.code());
         }

@@ -1,8 +1,8 @@
 //! What the user sees: data on stdout, talk on stderr, colours only where a person looks.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 
-use super::exit::Failure;
+use super::exit::{Exit, Failure};
 
 /// Writes to the terminal.
 #[derive(Clone, Copy, Debug)]
@@ -15,24 +15,29 @@ impl Printer {
     /// Colours if stderr is a terminal and nobody objects.
     #[must_use]
     pub(crate) fn new(no_color: bool) -> Self {
-        Self { colour: !no_color && std::io::stderr().is_terminal() }
+        Self { colour: !no_color && io::stderr().is_terminal() }
     }
 
     /// A line of data.
-    pub(crate) fn data(self, line: &str) {
-        // A reader that has gone, such as `head`, has seen enough.
-        drop(writeln!(std::io::stdout().lock(), "{line}"));
+    ///
+    /// # Errors
+    /// If standard output cannot be written: whoever reads it would take a part for the whole.
+    pub(crate) fn data(self, line: &str) -> Result<(), Failure> {
+        written(writeln!(io::stdout().lock(), "{line}"))
     }
 
     /// Data as it is.
-    pub(crate) fn raw(self, bytes: &[u8]) {
-        let mut out = std::io::stdout().lock();
-        drop(out.write_all(bytes).and_then(|()| out.flush()));
+    ///
+    /// # Errors
+    /// As [`Printer::data`].
+    pub(crate) fn raw(self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        written(out.write_all(bytes).and_then(|()| out.flush()))
     }
 
     /// A line of talk.
     pub(crate) fn talk(self, line: &str) {
-        drop(writeln!(std::io::stderr().lock(), "{line}"));
+        drop(writeln!(io::stderr().lock(), "{line}"));
     }
 
     /// A failure: sentence, then hint.
@@ -73,5 +78,19 @@ impl Printer {
 
     fn paint(self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// What came of writing to standard output.
+///
+/// # Errors
+/// All but that the reader has gone: one such as `head` has seen enough.
+pub(super) fn written(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let sentence = format!("cannot write to standard output: {error}");
+            Err(Failure::new(Exit::Failure, sentence, "make room, or send the output elsewhere"))
+        }
+        _ => Ok(()),
     }
 }

@@ -52,7 +52,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         }
     };
     context.printer.talk("events that are on their way again:");
-    context.printer.data(&moved.to_string());
+    context.printer.data(&moved.to_string())?;
     Ok(Exit::Ok)
 }
 

@@ -140,17 +140,17 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         report.outcome = Some(outcome);
         ok
     } else if let Some(mutant) = &faults.mutant {
-        report.mutants = faults.hunt(printer, &mutants(mutant)?);
+        report.mutants = faults.hunt(printer, &mutants(mutant)?)?;
         report.mutants.iter().all(|hunt| hunt.caught)
     } else {
-        let summary = faults.many(printer);
+        let summary = faults.many(printer)?;
         let ok = summary.failed == 0;
         report.seeds = Some(summary);
         ok
     };
     if faults.json {
         let json = serde_json::to_string(&report).expect("a report has only string keys");
-        printer.data(&json);
+        printer.data(&json)?;
     }
     Ok(if ok { Exit::Ok } else { Exit::Failure })
 }
@@ -217,12 +217,12 @@ impl Faults {
                 Duration::from_millis(outcome.virtual_ms).as_secs_f64(),
                 outcome.kills,
             ),
-        );
+        )?;
         Ok(outcome)
     }
 
     /// Runs many seeds.
-    fn many(&self, printer: Printer) -> Summary {
+    fn many(&self, printer: Printer) -> Result<Summary, Failure> {
         let campaign = self.campaign(None, SEEDS);
         let mut told = Instant::now();
         let summary = campaign.run(|_, so_far| {
@@ -245,12 +245,12 @@ impl Faults {
              requests, {events} events, {kills} kills)",
                 virtual_s / 3_600.0,
             ),
-        );
-        summary
+        )?;
+        Ok(summary)
     }
 
     /// Looks for bugs that are built in.
-    fn hunt(&self, printer: Printer, mutants: &[Mutant]) -> Vec<Hunt> {
+    fn hunt(&self, printer: Printer, mutants: &[Mutant]) -> Result<Vec<Hunt>, Failure> {
         let mut hunts = Vec::new();
         for &mutant in mutants {
             let summary = self.campaign(Some(mutant), MUTANT_SEEDS).run(|_, _| ());
@@ -271,12 +271,12 @@ impl Faults {
                 ),
                 None => format!("{id}  NOT FOUND in {seeds} seeds"),
             };
-            self.say(printer, &format!("{line}  {wall_s:.1} s  ({text})"));
+            self.say(printer, &format!("{line}  {wall_s:.1} s  ({text})"))?;
             hunts.push(Hunt { id, text, expected, caught, seeds, wall_s, found });
         }
         let found = hunts.iter().filter(|hunt| hunt.caught).count();
-        self.say(printer, &format!("{found} of {} bugs found", hunts.len()));
-        hunts
+        self.say(printer, &format!("{found} of {} bugs found", hunts.len()))?;
+        Ok(hunts)
     }
 
     /// Runs every seed in two fresh processes.
@@ -293,7 +293,7 @@ impl Faults {
             }
         }
         let Determinism { pairs, mismatches } = &found;
-        self.say(printer, &format!("{pairs} pairs of processes, {} mismatches", mismatches.len()));
+        self.say(printer, &format!("{pairs} pairs of processes, {} mismatches", mismatches.len()))?;
         Ok(found)
     }
 
@@ -310,12 +310,14 @@ impl Faults {
     }
 
     /// The summary: on stdout for a person, on stderr beside `--json`.
-    fn say(&self, printer: Printer, line: &str) {
+    fn say(&self, printer: Printer, line: &str) -> Result<(), Failure> {
         if !self.json {
-            printer.data(line);
-        } else if std::io::stderr().is_terminal() {
+            return printer.data(line);
+        }
+        if std::io::stderr().is_terminal() {
             printer.talk(line);
         }
+        Ok(())
     }
 }
 

@@ -46,14 +46,20 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     }
     let processes = look(&dir)?;
     let json = serde_json::to_string(&Status { processes });
-    context.printer.data(&json.expect("a status has only string keys"));
+    context.printer.data(&json.expect("a status has only string keys"))?;
     Ok(Exit::Ok)
 }
 
 /// Shows what runs, for a person: as data, or as talk if something else was asked for.
 pub(crate) fn show(context: &Context, dir: &DataDir, talk: bool) -> Result<Exit, Failure> {
     let p = context.printer;
-    let line = |text: &str| if talk { p.talk(text) } else { p.data(text) };
+    let line = |text: &str| {
+        if talk {
+            p.talk(text);
+            return Ok(());
+        }
+        p.data(text)
+    };
     for process in look(dir)? {
         let state = if process.ready { p.green("ready") } else { p.yellow("not ready") };
         match process.role {
@@ -64,7 +70,7 @@ pub(crate) fn show(context: &Context, dir: &DataDir, talk: bool) -> Result<Exit,
                 process.run.pid,
                 process.run.address,
                 process.run.admin
-            )),
+            ))?,
         }
         let Some(queues) = process.queues else { continue };
         for lane in queues.lanes {
@@ -75,7 +81,7 @@ pub(crate) fn show(context: &Context, dir: &DataDir, talk: bool) -> Result<Exit,
                 lane.in_flight,
                 lane.parked,
                 lane.oldest_ms
-            ));
+            ))?;
         }
         for outbox in queues.outboxes {
             line(&format!(
@@ -83,7 +89,7 @@ pub(crate) fn show(context: &Context, dir: &DataDir, talk: bool) -> Result<Exit,
                 format!("outbox {}", outbox.role),
                 outbox.unsent,
                 outbox.lag_ms
-            ));
+            ))?;
         }
     }
     Ok(Exit::Ok)

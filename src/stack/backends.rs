@@ -99,6 +99,21 @@ impl Opened {
         Ok(Self { backends, files })
     }
 
+    /// Goes on with what `result` holds, or closes all files.
+    pub(super) async fn or_close<T>(
+        self,
+        rt: &Rt,
+        result: Result<T, StackError>,
+    ) -> Result<(Self, T), StackError> {
+        match result {
+            Ok(value) => Ok((self, value)),
+            Err(error) => {
+                self.close(rt).await;
+                Err(error)
+            }
+        }
+    }
+
     /// Ends what waits and closes all files.
     pub(super) async fn close(self, rt: &Rt) {
         let Self { backends, files } = self;
@@ -139,7 +154,7 @@ impl From<OpenError> for StackError {
             OpenError::Corrupt { path, why } => Self::Corrupt { path, reason: why },
             OpenError::Lost { path, why } => Self::Lost { path, reason: why },
             OpenError::Foreign { path, expected } => {
-                Self::Corrupt { path, reason: format!("it is not the {expected} store") }
+                Self::Lost { path, reason: format!("it is not the {expected} store") }
             }
             OpenError::Version { path, found, expected } => {
                 Self::Version { path, found: found.into(), known: expected.into() }

@@ -17,7 +17,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Read, Write},
+    io::{self, Write},
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -27,8 +27,15 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::StackError;
-use crate::{rt::Rt, services::kit::Secret, wire::routes::Role};
+use crate::{
+    adapters::embedded::durable::read_secret, rt::Rt, services::kit::Secret, wire::routes::Role,
+};
 
+/// The file of the signing keys.
+pub use crate::adapters::embedded::keys::FILE as KEYS;
+
+/// The file of the service token.
+pub const TOKEN: &str = "service.token";
 /// How often a lock that is held is asked for again.
 const LOCK_TRIES: usize = 10;
 /// The pause between two tries.
@@ -115,14 +122,20 @@ impl DataDir {
     /// [`StackError::Unwritable`]; nothing is left behind.
     pub fn create(&self) -> Result<Found, StackError> {
         let found = self.find();
-        for folder in [self.root.clone(), self.root.join("run"), self.root.join("logs")] {
+        for folder in self.folders() {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
             if let Err(error) = made {
                 self.undo(found);
-                return Err(self.unwritable(&error));
+                return Err(unwritable(&folder, &error));
             }
         }
         Ok(found)
+    }
+
+    /// The folders that a start makes, or finds and writes into.
+    #[must_use]
+    pub fn folders(&self) -> [PathBuf; 3] {
+        [self.root.clone(), self.root.join("run"), self.root.join("logs")]
     }
 
     fn find(&self) -> Found {
@@ -142,8 +155,9 @@ impl DataDir {
     /// # Errors
     /// [`StackError::Locked`] if any process uses it.
     pub fn lock_all(&self) -> Result<Lock, StackError> {
-        let file = self.claim(&self.root.join("chirp.lock"), File::try_lock)?;
-        self.sign(&file)?;
+        let path = self.root.join("chirp.lock");
+        let file = self.claim(&path, File::try_lock)?;
+        sign(&file, &path)?;
         drop(fs::remove_file(self.run_file(None)));
         Ok(Lock { _files: vec![file] })
     }
@@ -156,8 +170,9 @@ impl DataDir {
         let shared = self.claim(&self.root.join("chirp.lock"), File::try_lock_shared)?;
         let mut files = vec![shared];
         for role in roles {
-            let file = self.claim(&self.role_lock(*role), File::try_lock)?;
-            self.sign(&file)?;
+            let path = self.role_lock(*role);
+            let file = self.claim(&path, File::try_lock)?;
+            sign(&file, &path)?;
             drop(fs::remove_file(self.run_file(Some(*role))));
             files.push(file);
         }
@@ -223,7 +238,7 @@ impl DataDir {
             file.sync_all()?;
             fs::rename(&fresh, &path)
         };
-        write().map_err(|error| self.unwritable(&error))
+        write().map_err(|error| unwritable(&path, &error))
     }
 
     /// Removes a run file.
@@ -237,11 +252,11 @@ impl DataDir {
     /// # Errors
     /// [`StackError::Unwritable`], or [`StackError::Corrupt`] if the file holds something else.
     pub fn service_token(&self, rt: &Rt) -> Result<Secret, StackError> {
-        let path = self.root.join("service.token");
+        let path = self.root.join(TOKEN);
         if let Some(token) = self.read_token()? {
             return Ok(token);
         }
-        let fresh = self.root.join(format!("service.token.{:016x}", rt.random_u64()));
+        let fresh = self.root.join(format!("{TOKEN}.{:016x}", rt.random_u64()));
         let write = || -> io::Result<()> {
             let mut bytes = [0; 32];
             rt.fill(&mut bytes);
@@ -256,7 +271,7 @@ impl DataDir {
                 _ => fs::remove_file(&fresh),
             }
         };
-        write().map_err(|error| self.unwritable(&error))?;
+        write().map_err(|error| unwritable(&path, &error))?;
         self.read_token()?.ok_or_else(|| StackError::other("read the service token", "it vanished"))
     }
 
@@ -265,14 +280,14 @@ impl DataDir {
     /// # Errors
     /// [`StackError::Corrupt`] if the file holds something else.
     pub fn read_token(&self) -> Result<Option<Secret>, StackError> {
-        let path = self.root.join("service.token");
-        let mut text = String::new();
-        match File::open(&path).and_then(|mut file| file.read_to_string(&mut text)) {
+        let path = self.root.join(TOKEN);
+        let text = match read_secret(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StackError::Corrupt { path, reason: error.to_string() }),
-            Ok(_) => {}
-        }
-        if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            Ok(text) => text,
+        };
+        let is_token = text.len() == 64 && text.iter().all(u8::is_ascii_hexdigit);
+        if let Some(text) = String::from_utf8(text).ok().filter(|_| is_token) {
             return Ok(Some(Secret(text.into())));
         }
         Err(StackError::Corrupt { path, reason: "it is not 64 hexadecimal digits".to_owned() })
@@ -311,8 +326,8 @@ impl DataDir {
                 }
                 file => file,
             };
-            let file = file.map_err(|error| self.unwritable(&error))?;
-            self.taken(|| lock(&file))?;
+            let file = file.map_err(|error| unwritable(path, &error))?;
+            self.taken(path, || lock(&file))?;
             // Whoever held it may have removed it with the folder: then it guards nothing.
             if file.metadata().is_ok_and(|file| is_at(&file, path)) {
                 return Ok(file);
@@ -322,13 +337,11 @@ impl DataDir {
         Err(StackError::Locked { path, holder })
     }
 
-    /// Writes into a lock that is held who holds it.
-    fn sign(&self, mut lock: &File) -> Result<(), StackError> {
-        let written = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
-        written.map_err(|error| self.unwritable(&error))
-    }
-
-    fn taken(&self, lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), StackError> {
+    fn taken(
+        &self,
+        path: &Path,
+        lock: impl Fn() -> Result<(), TryLockError>,
+    ) -> Result<(), StackError> {
         let mut result = lock();
         // Whoever asks what is running takes the lock for an instant; that is not a holder.
         for _ in 0..LOCK_TRIES {
@@ -339,7 +352,7 @@ impl DataDir {
         }
         match result {
             Ok(()) => Ok(()),
-            Err(TryLockError::Error(error)) => Err(self.unwritable(&error)),
+            Err(TryLockError::Error(error)) => Err(unwritable(path, &error)),
             Err(TryLockError::WouldBlock) => {
                 let holder = match self.running() {
                     Running::Up(run) => format!("`chirp up` (process {})", run.pid),
@@ -353,10 +366,17 @@ impl DataDir {
             }
         }
     }
+}
 
-    fn unwritable(&self, error: &io::Error) -> StackError {
-        StackError::Unwritable { path: self.root.clone(), reason: plain(error) }
-    }
+/// Writes into the lock `path`, which is held, who holds it.
+fn sign(mut lock: &File, path: &Path) -> Result<(), StackError> {
+    let written = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
+    written.map_err(|error| unwritable(path, &error))
+}
+
+/// What the system refused for `path`.
+fn unwritable(path: &Path, error: &io::Error) -> StackError {
+    StackError::Unwritable { path: path.to_owned(), reason: plain(error) }
 }
 
 /// Whether another process holds the lock alone. Asked by sharing it for an instant, so that those

@@ -20,13 +20,16 @@ pub enum StackError {
         source: io::Error,
     },
     /// The data folder, or a file in it, cannot be made or written.
-    #[error("the data folder `{}` cannot be written: {reason}", path.display())]
+    #[error("`{}` cannot be written: {reason}", path.display())]
     Unwritable {
         /// The folder or file.
         path: PathBuf,
         /// What the system says.
         reason: String,
     },
+    /// There is no data folder.
+    #[error("there is no data folder `{}`", .0.display())]
+    Absent(PathBuf),
     /// A file of the data folder cannot be read as what it is.
     #[error("`{}` is damaged: {reason}", path.display())]
     Corrupt {

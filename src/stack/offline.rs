@@ -25,6 +25,8 @@ pub const COPY: &str = folder::TIMELINE;
 /// [`StackError`]; a replay may be repeated without harm. With `rebuild` also if nothing is lost.
 pub async fn replay(dir: &DataDir, since_ms: u64, rebuild: bool) -> Result<u64, StackError> {
     let lock = lock(dir)?;
+    // What a start would refuse is refused before anything is changed.
+    dir.read_token()?;
     if rebuild && !Folder::give_up(dir.root(), COPY)? {
         let why = "it is there: a replay without `--rebuild` is enough";
         return Err(StackError::other("begin `timeline.db` anew", why));
@@ -67,8 +69,7 @@ pub async fn check(dir: &DataDir) -> Result<bool, StackError> {
 
 fn lock(dir: &DataDir) -> Result<Lock, StackError> {
     if !dir.root().exists() {
-        let (path, reason) = (dir.root().to_owned(), "there is no such folder".to_owned());
-        return Err(StackError::Unwritable { path, reason });
+        return Err(StackError::Absent(dir.root().to_owned()));
     }
     dir.lock_all()
 }

@@ -31,7 +31,7 @@ use crate::{
     config::Config,
     ports::Rpc,
     rt::{Rt, Shutdown},
-    services::timeline::Halves,
+    services::{kit::Service, timeline::Halves},
     telemetry::Metrics,
     wire::routes::Role,
 };
@@ -82,11 +82,14 @@ impl Process {
         let found = dir.create()?;
         let opened = async {
             let lock = dir.lock_roles(roles)?;
-            Ok((Opened::open(&dir, &rt, &config, roles).await?, lock))
+            // A damaged token is told before any store is touched.
+            dir.read_token()?;
+            let opened = Opened::open(&dir, &rt, &config, roles).await?;
+            Ok((opened.or_close(&rt, dir.service_token(&rt)).await?, lock))
         };
-        let (opened, lock) = opened.await.inspect_err(|_: &StackError| dir.undo_shared(found))?;
+        let ((opened, token), lock) =
+            opened.await.inspect_err(|_: &StackError| dir.undo_shared(found))?;
 
-        let token = dir.service_token(&rt)?;
         let proof = Proof::new(&token.0);
         let rpc = Peers::new(rt.clone(), proof.clone());
         let stop = Shutdown::new();
@@ -99,11 +102,11 @@ impl Process {
             halves,
             stop: stop.clone(),
         };
-        let mut services = Vec::new();
-        for role in roles {
-            let service = shared.build(*role, 0, &opened.backends)?;
+        let built: Result<Vec<Service>, StackError> =
+            roles.iter().map(|role| shared.build(*role, 0, &opened.backends)).collect();
+        let (opened, mut services) = opened.or_close(&rt, built).await?;
+        for (role, service) in roles.iter().zip(&services) {
             rpc.add_local(*role, service.public.clone(), service.internal.clone());
-            services.push(service);
         }
         let mut node = Node::start(&rt, &mut services, stop.clone());
         let found = search(&rt, &dir, &rpc, roles, peers, &stop);
@@ -133,10 +136,15 @@ impl Process {
             let called = (role != Role::Gateway).then(|| proof.clone());
             node.servers.push(public.serve(service.public.clone(), bounds, called));
             node.servers.push(admin.serve(admin_router, bounds, Some(proof.clone())));
-            dir.write_run(Some(role), &run)?;
             runs.push((role, run));
         }
-        Ok(Self { rt, node, opened, dir, runs, drain: config.up.drain(), _lock: lock })
+        let written = runs.iter().try_for_each(|(role, run)| dir.write_run(Some(*role), run));
+        let process = Self { rt, node, opened, dir, runs, drain: config.up.drain(), _lock: lock };
+        if let Err(error) = written {
+            process.stop().await;
+            return Err(error);
+        }
+        Ok(process)
     }
 
     /// Where the roles are reached.

@@ -24,7 +24,7 @@ use crate::{
     adapters::{embedded::folder, proof::Proof, rpc::Peers},
     config::Config,
     rt::{Rt, Shutdown},
-    services::timeline::Halves,
+    services::{kit::Service, timeline::Halves},
     telemetry::Metrics,
     wire::routes::Role,
 };
@@ -125,12 +125,15 @@ impl Prepared {
         let Self { config, dir, lock, mut undo, public, admin } = self;
         let began = Instant::now();
         let metrics = Metrics::new();
+        // A damaged token is told before any store is touched.
+        dir.read_token()?;
         let opened = Opened::open(&dir, &rt, &config, &Role::ALL).await?;
         let about = folder::STORES.join(", ");
         progress(Phase { name: "stores", about, took: began.elapsed() });
 
         let began = Instant::now();
-        let token = dir.service_token(&rt)?;
+        let token = dir.service_token(&rt);
+        let (opened, token) = opened.or_close(&rt, token).await?;
         let proof = Proof::new(&token.0);
         let rpc = Peers::new(rt.clone(), proof.clone());
         let stop = Shutdown::new();
@@ -143,23 +146,9 @@ impl Prepared {
             halves: Halves::BOTH,
             stop: stop.clone(),
         };
-        let mut services = Vec::new();
-        let mut page = axum::Router::new();
-        let mut internal = axum::Router::new();
-        for role in Role::ALL {
-            for replica in 0..config.up.replicas(role) {
-                let service = shared.build(role, replica, &opened.backends)?;
-                rpc.add_local(role, service.public.clone(), service.internal.clone());
-                match role {
-                    Role::Gateway => page = service.public.clone(),
-                    _ if replica == 0 => {
-                        internal = internal.nest(&format!("/{role}"), service.internal.clone());
-                    }
-                    _ => {}
-                }
-                services.push(service);
-            }
-        }
+        let built = build(&shared, &rpc, &opened);
+        let (opened, built) = opened.or_close(&rt, built).await?;
+        let Built { mut services, page, internal } = built;
         let mut node = Node::start(&rt, &mut services, stop);
         let counts = Role::ALL.map(|role| format!("{role} {}", config.up.replicas(role)));
         progress(Phase { name: "roles", about: counts.join(", "), took: began.elapsed() });
@@ -182,17 +171,45 @@ impl Prepared {
         let admin_router = admin_state.router().merge(internal);
         node.servers.push(admin.serve(admin_router, bounds, Some(proof)));
         let ready = told.run_until_cancelled(node.until_ready(config.up.ready_timeout())).await;
-        if let Err(error) = ready.unwrap_or(Err(StackError::Stopped)) {
+        let ready = ready.unwrap_or(Err(StackError::Stopped));
+        if let Err(error) = ready.and_then(|()| dir.write_run(None, &run)) {
             node.stop(Duration::ZERO).await;
             opened.close(&rt).await;
             return Err(error);
         }
-        dir.write_run(None, &run)?;
         undo.found = Found::Used;
         let about = "every replica holds keys and revocations".to_owned();
         progress(Phase { name: "ready", about, took: began.elapsed() });
         Ok(Stack { rt, node, opened, dir, run, drain: config.up.drain(), _lock: lock })
     }
+}
+
+/// The roles of a stack, and what its two listeners serve.
+struct Built {
+    services: Vec<Service>,
+    page: axum::Router,
+    internal: axum::Router,
+}
+
+fn build(shared: &Shared, rpc: &Peers, opened: &Opened) -> Result<Built, StackError> {
+    let mut built =
+        Built { services: Vec::new(), page: axum::Router::new(), internal: axum::Router::new() };
+    for role in Role::ALL {
+        for replica in 0..shared.config.up.replicas(role) {
+            let service = shared.build(role, replica, &opened.backends)?;
+            rpc.add_local(role, service.public.clone(), service.internal.clone());
+            match role {
+                Role::Gateway => built.page = service.public.clone(),
+                _ if replica == 0 => {
+                    let (path, internal) = (format!("/{role}"), service.internal.clone());
+                    built.internal = built.internal.nest(&path, internal);
+                }
+                _ => {}
+            }
+            built.services.push(service);
+        }
+    }
+    Ok(built)
 }
 
 fn run_file(rt: &Rt, config: &Config, public: &Bound, admin: &Bound) -> RunFile {

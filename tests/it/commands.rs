@@ -80,7 +80,15 @@ fn cases() -> Vec<Case> {
             },
             run: &["up", "--port", "0", "--admin-port", "0", "--data-dir", "file/data"],
             exit: 11,
-            sentence: "the data folder `file/data` cannot be written: not a directory",
+            sentence: "error: `file/data` cannot be written: not a directory",
+            hint: "choose another folder with `--data-dir`",
+            ..DEFAULT
+        },
+        Case {
+            name: "a file in the place of a folder",
+            given: file_for_folder,
+            exit: 11,
+            sentence: "error: `.chirp/run` cannot be written: file exists",
             hint: "choose another folder with `--data-dir`",
             ..DEFAULT
         },
@@ -90,6 +98,38 @@ fn cases() -> Vec<Case> {
             exit: 12,
             sentence: "`.chirp/user.db` is damaged: ",
             hint: "restore the file from a copy, or begin anew",
+            ..DEFAULT
+        },
+        Case {
+            name: "damaged page",
+            given: damaged_page,
+            exit: 12,
+            sentence: "error: `.chirp/user.db` is damaged: a page of it is not what it must be (",
+            hint: ")\nhint: restore the file from a copy",
+            ..DEFAULT
+        },
+        Case {
+            name: "a folder in the place of a store",
+            given: |folder| {
+                stopped_stack(folder);
+                fs::remove_file(folder.join(".chirp/tweet.db")).unwrap();
+                fs::create_dir(folder.join(".chirp/tweet.db")).unwrap();
+                (None, String::new())
+            },
+            exit: 12,
+            sentence: "`.chirp/tweet.db` is not what this data folder had there: a folder is there",
+            hint: "put the file back",
+            ..DEFAULT
+        },
+        Case {
+            name: "a folder in the place of a store, first start",
+            given: |folder| {
+                fs::create_dir_all(folder.join(".chirp/tweet.db")).unwrap();
+                (None, String::new())
+            },
+            exit: 12,
+            sentence: "`.chirp/tweet.db` is not what this data folder had there: a folder is there",
+            hint: "put the file back",
             ..DEFAULT
         },
         Case {
@@ -118,11 +158,32 @@ fn cases() -> Vec<Case> {
             ..DEFAULT
         },
         Case {
+            name: "another store of the same folder",
+            given: |folder| {
+                stopped_stack(folder);
+                fs::copy(folder.join(".chirp/tweet.db"), folder.join(".chirp/user.db")).unwrap();
+                (None, String::new())
+            },
+            exit: 12,
+            sentence: "`.chirp/user.db` is not what this data folder had there: it is not the user",
+            hint: "put the file back",
+            ..DEFAULT
+        },
+        Case {
             name: "damaged token",
             given: damaged_token,
             exit: 12,
             sentence: "`.chirp/service.token` is damaged: it is not 64 hexadecimal digits",
-            hint: "restore the file from a copy",
+            hint: "hint: remove the file: a new one is made",
+            ..DEFAULT
+        },
+        Case {
+            name: "damaged token, replay",
+            given: damaged_token,
+            run: &["replay", "--since", "1h"],
+            exit: 12,
+            sentence: "`.chirp/service.token` is damaged: it is not 64 hexadecimal digits",
+            hint: "hint: remove the file: a new one is made",
             ..DEFAULT
         },
         Case {
@@ -180,9 +241,9 @@ fn cases() -> Vec<Case> {
         Case {
             name: "nothing to replay",
             run: &["replay", "--since", "1h"],
-            exit: 11,
-            sentence: "the data folder `.chirp` cannot be written: there is no such folder",
-            hint: "choose another folder",
+            exit: 15,
+            sentence: "there is no data folder `.chirp`",
+            hint: "name the folder with `--data-dir`",
             clean: true,
             ..DEFAULT
         },
@@ -191,7 +252,7 @@ fn cases() -> Vec<Case> {
             given: damaged_keys,
             exit: 12,
             sentence: "`.chirp/keys.json` is damaged: it does not hold keys",
-            hint: "restore the file from a copy",
+            hint: "hint: remove the file: a new one is made (access tokens end",
             ..DEFAULT
         },
         Case {
@@ -373,11 +434,57 @@ fn too_few_open_files_are_told_by_every_verb_and_by_none_with_a_panic() {
 }
 
 #[test]
+fn output_that_cannot_be_written_is_a_failure_and_a_reader_that_has_gone_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &str, to: &str| {
+        let call = format!("exec {} {args} {to}", env!("CARGO_BIN_EXE_chirp"));
+        let mut shell = std::process::Command::new("bash");
+        shell.args(["-c", &call]).current_dir(folder.path()).output().unwrap()
+    };
+    for args in ["config show", "config show --json", "completions bash", "doctor", "--help"] {
+        let output = run(args, "> /dev/full");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args}: {said}");
+        assert!(said.contains("error: cannot write to standard output: No space"), "{said}");
+        assert!(said.contains("hint: make room"), "{said}");
+        // The substitution's reader ends without reading.
+        let output = run(args, "> >(exec true)");
+        assert!(!String::from_utf8(output.stderr).unwrap().contains("standard output"), "{args}");
+    }
+}
+
+#[test]
+fn a_start_that_is_refused_or_fails_leaves_no_store_open() {
+    let blocked_run = |folder: &Path| {
+        stopped_stack(folder);
+        // In the place of the file that a start writes at its end.
+        fs::create_dir(folder.join(".chirp/run.json.new")).unwrap();
+        fs::create_dir_all(folder.join(".chirp/run/user.json.new")).unwrap();
+        (None, String::new())
+    };
+    let serve = &["serve", "--role", "user", "--port", "0"];
+    for given in [damaged_token as fn(&Path) -> (Option<Holder>, String), blocked_run] {
+        for args in [UP, serve] {
+            let folder = tempfile::tempdir().unwrap();
+            given(folder.path());
+            let output = run_in(folder.path(), args);
+            assert!(!output.status.success(), "{args:?}");
+            let left = fs::read_dir(folder.path().join(".chirp")).unwrap();
+            let names = left.map(|file| file.unwrap().file_name().into_string().unwrap());
+            let logs: Vec<String> =
+                names.filter(|name| name.ends_with("-wal") || name.ends_with("-shm")).collect();
+            assert_eq!(logs, Vec::<String>::new(), "{args:?}: {output:?}");
+        }
+    }
+}
+
+#[test]
 fn a_doctor_sees_what_a_start_would_refuse_and_changes_nothing() {
     for (given, finding) in [
         (damaged_keys as fn(&Path) -> (Option<Holder>, String), "keys.json` is damaged"),
         (damaged_token, "service.token` is damaged"),
         (lost_store, "tweet.db` is not what this data folder had"),
+        (file_for_folder, "fail data folder  `.chirp/run` cannot be written: "),
     ] {
         let folder = tempfile::tempdir().unwrap();
         given(folder.path());
@@ -387,6 +494,11 @@ fn a_doctor_sees_what_a_start_would_refuse_and_changes_nothing() {
         assert!(said.contains(finding), "{said}\nlacks {finding}");
     }
     let folder = tempfile::tempdir().unwrap();
+    let call = format!("ulimit -n 100; exec {} doctor", env!("CARGO_BIN_EXE_chirp"));
+    let mut shell = std::process::Command::new("sh");
+    let output = shell.args(["-c", &call]).current_dir(folder.path()).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("fail open files   at most 100 files may be open"), "{said}");
     let said = String::from_utf8(run_in(folder.path(), &["doctor"]).stdout).unwrap();
     assert!(said.contains("are made by the first start"), "{said}");
     assert!(fs::read_dir(folder.path()).unwrap().next().is_none());

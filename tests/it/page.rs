@@ -146,6 +146,37 @@ async fn a_page_that_was_asked_for_before_the_stream_told_undoes_nothing() {
 }
 
 #[tokio::test]
+async fn a_text_that_is_sent_again_after_its_answer_was_lost_is_posted_once() {
+    let app = TestApp::start(Shape::OneProcess).await;
+    let ada = signs_up(&app, "ada", 1_000).await;
+    // The server gets what is posted, and the page no answer: neither at once nor the second time.
+    let deaf = "const ask = window.fetch;
+        window.lost = 0;
+        window.fetch = async (what, how) => {
+            const answer = await ask(what, how);
+            if (what !== 'tweets' || ++window.lost > 2) return answer;
+            throw new TypeError('the answer was lost');
+        };
+        return true;";
+    ada.script(deaf).await;
+    ada.types("#text", "only once").await;
+    ada.clicks("#post").await;
+    ada.until(
+        "both answers are lost",
+        "window.lost == 2 && !document.getElementById('post').disabled",
+    )
+    .await;
+    ada.shows("#notice").await;
+    ada.clicks("#post").await;
+    ada.until("the text was taken", "document.getElementById('text').value == ''").await;
+    ada.reads(&["only once"]).await;
+    // The same text on purpose, after an answer, is another tweet.
+    tweets(&ada, "only once").await;
+    ada.reads(&["only once", "only once"]).await;
+    ada.close().await;
+}
+
+#[tokio::test]
 async fn the_keyboard_is_enough_and_the_focus_is_never_lost() {
     let app = TestApp::start(Shape::OneProcess).await;
     app.signs_up("bob").await.tweets("by bob").await;

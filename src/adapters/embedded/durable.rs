@@ -5,8 +5,8 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -42,6 +42,24 @@ pub(super) fn prepare(dir: &Path, name: &str, text: &[u8]) -> io::Result<PathBuf
     file.write_all(text)?;
     file.sync_all()?;
     Ok(path)
+}
+
+/// Reads a secret. One that others may read, by whatever copied it here, is its owner's alone again.
+///
+/// # Errors
+/// What the system says; not if the mode cannot be changed, which only the file's owner may.
+pub fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut permissions = file.metadata()?.permissions();
+    if permissions.mode() & 0o077 != 0 {
+        permissions.set_mode(0o600);
+        if let Err(error) = file.set_permissions(permissions) {
+            tracing::warn!(path = %path.display(), %error, "others may read this secret");
+        }
+    }
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Puts what was prepared in place. After an error it may have happened.

@@ -153,6 +153,7 @@ impl Folder {
         match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => lost("it is missing"),
             Err(error) => Err(OpenError::not_writable(path, &error)),
+            Ok(file) if file.is_dir() => Err(OpenError::folder_at(path)),
             Ok(file) if file.len() == 0 => lost("it is empty"),
             // Before it is opened: a log beside it would be folded into the wrong file.
             Ok(_) => match folder_of(path) {

@@ -4,7 +4,7 @@
 //! (see [`durable`]).
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -67,7 +67,7 @@ fn damaged() -> io::Error {
 }
 
 fn load(dir: &Path) -> io::Result<Vec<StoredKey>> {
-    let text = match fs::read(dir.join(FILE)) {
+    let text = match durable::read_secret(&dir.join(FILE)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),

@@ -7,7 +7,7 @@
 pub mod bulk;
 pub mod bus;
 pub mod cache;
-mod durable;
+pub mod durable;
 pub mod folder;
 pub mod graph;
 pub mod hints;

@@ -129,6 +129,10 @@ async fn the_token_is_made_once_is_private_and_a_damaged_one_is_refused() {
     assert!(dir.service_token(&rt).unwrap() == token);
     let path = dir.root().join("service.token");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    dir.read_token().unwrap();
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "a copy with another mode is tightened");
     fs::write(&path, "short").unwrap();
     assert!(matches!(dir.service_token(&rt), Err(StackError::Corrupt { .. })));
 }

@@ -28,7 +28,7 @@ pub fn busy_port(_: &Path) -> (Option<Holder>, String) {
 }
 
 /// A data folder as a stack leaves it.
-fn stopped_stack(folder: &Path) {
+pub fn stopped_stack(folder: &Path) {
     let args = ["up", "--detach", "--port", "0", "--admin-port", "0"];
     let up = run_in(folder, &args);
     assert!(up.status.success(), "{up:?}");
@@ -39,6 +39,25 @@ fn stopped_stack(folder: &Path) {
 pub fn damaged_store(folder: &Path) -> (Option<Holder>, String) {
     stopped_stack(folder);
     fs::write(folder.join(".chirp/user.db"), "this is no database, but long enough").unwrap();
+    (None, String::new())
+}
+
+pub fn damaged_page(folder: &Path) -> (Option<Holder>, String) {
+    stopped_stack(folder);
+    let path = folder.join(".chirp/user.db");
+    let file = rusqlite::Connection::open(&path).unwrap();
+    let number = |sql: &str| -> usize {
+        let number: i64 = file.query_row(sql, [], |row| row.get(0)).unwrap();
+        usize::try_from(number).unwrap()
+    };
+    let (size, pages) = (number("pragma page_size"), number("pragma page_count"));
+    let whose = number("select rootpage from sqlite_schema where name = 'folder'");
+    // Any page but the first and the one that says whose file it is.
+    let page = (2..=pages).find(|page| *page != whose).unwrap();
+    drop(file);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[(page - 1) * size..page * size].fill(0xff);
+    fs::write(&path, bytes).unwrap();
     (None, String::new())
 }
 
@@ -78,6 +97,12 @@ pub fn damaged_token(folder: &Path) -> (Option<Holder>, String) {
 pub fn damaged_keys(folder: &Path) -> (Option<Holder>, String) {
     stopped_stack(folder);
     fs::write(folder.join(".chirp/keys.json"), "{").unwrap();
+    (None, String::new())
+}
+
+pub fn file_for_folder(folder: &Path) -> (Option<Holder>, String) {
+    fs::create_dir(folder.join(".chirp")).unwrap();
+    fs::write(folder.join(".chirp/run"), "").unwrap();
     (None, String::new())
 }
 

@@ -68,7 +68,8 @@ struct Inner {
     writes: Arc<Queue<Box<dyn Job>>>,
     reads: Arc<Queue<ReadJob>>,
     counters: Arc<Counters>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    readers: Mutex<Vec<JoinHandle<()>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Db {
@@ -85,12 +86,20 @@ impl Drop for Inner {
 
 impl Inner {
     fn close(&self) {
-        self.writes.close();
+        // The writer last: only the last connection takes the log away, and only one that may
+        // write can.
         self.reads.close();
-        let threads = std::mem::take(&mut *self.threads.lock());
+        let readers = std::mem::take(&mut *self.readers.lock());
+        self.join(readers);
+        self.writes.close();
+        let writer = self.writer.lock().take();
+        self.join(writer);
+    }
+
+    fn join(&self, threads: impl IntoIterator<Item = JoinHandle<()>>) {
         // A job may hold the last clone; its thread cannot wait for itself.
-        let others = threads.into_iter().filter(|t| t.thread().id() != thread::current().id());
-        for thread in others {
+        let own = thread::current().id();
+        for thread in threads.into_iter().filter(|thread| thread.thread().id() != own) {
             if thread.join().is_err() {
                 tracing::error!(path = %self.path.display(), "a thread of the engine panicked");
             }
@@ -126,23 +135,28 @@ impl Db {
             writes: writes.clone(),
             reads: reads.clone(),
             counters: counters.clone(),
-            threads: Mutex::new(Vec::new()),
+            readers: Mutex::new(Vec::new()),
+            writer: Mutex::new(None),
         }));
         let thread = Writer::new(conn, writes, counters);
-        db.start(format!("{}-writer", schema.name), move || thread.run())?;
+        let thread = db.start(format!("{}-writer", schema.name), move || thread.run())?;
+        *db.0.writer.lock() = Some(thread);
         for (number, conn) in readers.into_iter().enumerate() {
             let reads = reads.clone();
             let name = format!("{}-reader-{number}", schema.name);
-            db.start(name, move || readers::run(&conn, &reads))?;
+            let thread = db.start(name, move || readers::run(&conn, &reads))?;
+            db.0.readers.lock().push(thread);
         }
         Ok(db)
     }
 
-    fn start(&self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
+    fn start(
+        &self,
+        name: String,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<JoinHandle<()>, OpenError> {
         let thread = thread::Builder::new().name(name).spawn(run);
-        let thread = thread.map_err(|error| OpenError::not_writable(&self.0.path, &error))?;
-        self.0.threads.lock().push(thread);
-        Ok(())
+        thread.map_err(|error| OpenError::not_writable(&self.0.path, &error))
     }
 
     /// Runs `work` in the next transaction and gives its value once that is on the disk. If `work`
@@ -215,7 +229,8 @@ impl Db {
         open::check(&self.0.path, &open::reader(&self.0.path)?)
     }
 
-    /// Refuses new work, ends what waits, folds the log into the file and joins the threads.
+    /// Refuses new work, ends what waits, folds the log into the file and joins the threads: the
+    /// last to close a file leaves no log beside it.
     /// Blocks; call it away from the async threads. Repeating it does nothing.
     pub fn close(&self) {
         self.0.close();

@@ -106,6 +106,11 @@ impl OpenError {
         Self::NotWritable { path: path.to_owned(), why: why.to_string() }
     }
 
+    /// The error of a folder in the place of a file.
+    pub(in crate::adapters::embedded) fn folder_at(path: &Path) -> Self {
+        Self::Lost { path: path.to_owned(), why: "a folder is there".to_owned() }
+    }
+
     pub(super) fn of(path: &Path, error: &rusqlite::Error) -> Self {
         let path = path.to_owned();
         match code_of(error) {
@@ -169,6 +174,9 @@ pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
 }
 
 fn header(path: &Path) -> Result<(), OpenError> {
+    if path.is_dir() {
+        return Err(OpenError::folder_at(path));
+    }
     let mut found = Vec::new();
     match fs::File::open(path) {
         Ok(file) => {
@@ -221,7 +229,12 @@ pub(super) fn check(path: &Path, conn: &Connection) -> Result<(), OpenError> {
     let found = conn.query_row("pragma quick_check(1)", [], |row| row.get::<_, String>(0));
     match found {
         Ok(word) if word == "ok" => Ok(()),
-        Ok(why) => Err(OpenError::Corrupt { path: path.to_owned(), why }),
+        Ok(found) => {
+            // The last line says what, those before it in which part of the file.
+            let found = found.lines().last().unwrap_or_default();
+            let why = format!("a page of it is not what it must be ({found})");
+            Err(OpenError::Corrupt { path: path.to_owned(), why })
+        }
         Err(error) => Err(OpenError::of(path, &error)),
     }
 }

@@ -306,7 +306,7 @@ fn files_that_cannot_be_used_are_told_apart() {
 
     let missing = dir.path().join("none").join("test.db");
     assert!(matches!(open_at(&missing, SCHEMA), Err(OpenError::NotWritable { .. })));
-    assert!(matches!(open_at(dir.path(), SCHEMA), Err(OpenError::NotWritable { .. })));
+    assert!(matches!(open_at(dir.path(), SCHEMA), Err(OpenError::Lost { .. })));
 
     let text = dir.path().join("text.db");
     std::fs::write(&text, "to whom it may concern").unwrap();
@@ -342,4 +342,17 @@ async fn the_log_does_not_grow_for_ever() {
     let log = std::fs::metadata(dir.path().join("test.db-wal")).unwrap().len();
     let file = std::fs::metadata(dir.path().join("test.db")).unwrap().len();
     assert!(file > 800_000 && log < 400_000, "file {file} bytes, log {log} bytes");
+}
+
+#[tokio::test]
+async fn whoever_closes_a_file_last_leaves_no_log_beside_it() {
+    let dir = TempDir::new().unwrap();
+    // Each round is a race of the threads for the last connection.
+    for round in 0..20 {
+        let db = open(&dir);
+        db.write("test", move |conn| add(conn, round)).await.certain().unwrap();
+        db.close();
+        let left = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name());
+        assert_eq!(left.collect::<Vec<_>>(), ["test.db"], "round {round}");
+    }
 }

@@ -51,6 +51,10 @@ async fn the_file_is_the_owners_alone_and_a_damaged_one_is_not_repeated_in_the_e
     let path = f.dir.path().join("data").join("keys.json");
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    keys.load().await.unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "a copy with another mode is tightened");
     std::fs::write(&path, r#"{"keys":[{"kid":"k","seed":"topsecret","created_at_ms":1}]}"#)
         .unwrap();
     let error = keys.load().await.unwrap_err();

@@ -7,6 +7,24 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::support::{PATIENCE, Shape, TestApp, eventually, in_both_shapes};
 
 in_both_shapes! {
+    async fn a_message_that_nobody_understands_is_parked_and_can_be_sent_again(app: TestApp) {
+        let mut app = app;
+        app.may_park();
+        let bus = rusqlite::Connection::open(app.data_dir().join("timeline.db")).unwrap();
+        let insert = "insert into messages (lane, body, sent_at_ms, visible_at_ms)
+                      values ('ingest', x'00', 0, 0)";
+        bus.execute(insert, []).unwrap();
+        drop(bus);
+        is_parked(&app).await;
+        let admin = app.listeners(Role::Timeline).1;
+        let token = std::fs::read_to_string(app.data_dir().join("service.token")).unwrap();
+        let token = [("x-chirp-service-token", token.as_str())];
+        let again = app.client.call(admin, "POST", "/redrive", &token, None).await.unwrap();
+        assert_eq!(again.expect(200).json::<Value>(), json!({ "moved": 1 }));
+        // Nobody understands it now either.
+        is_parked(&app).await;
+    }
+
     async fn what_roles_say_to_each_other_is_closed_to_everybody_else(app: TestApp) {
         let ada = app.signs_up("ada").await;
         let bearer = format!("Bearer {}", ada.session.access_token);
@@ -140,4 +158,15 @@ in_both_shapes! {
             assert_eq!(redrive.expect(421).problem(), "foreign-host");
         }
     }
+}
+
+/// Waits until one message is parked in the ingest lane, as the timeline role sees it.
+async fn is_parked(app: &TestApp) {
+    let admin = app.listeners(Role::Timeline).1;
+    eventually("a message is parked", || async {
+        let queues: Value = app.client.get(admin, "/queues").await.ok()?.expect(200).json();
+        let lanes = queues["lanes"].as_array()?.clone();
+        lanes.iter().any(|l| l["lane"] == "ingest" && l["parked"] == 1).then_some(())
+    })
+    .await;
 }

@@ -1,14 +1,17 @@
-//! A running stack with a data folder of its own, on free ports; gone when it is dropped.
+//! A running stack with a data folder of its own, on free ports; gone when it is dropped. What then
+//! still runs has to be well: no message is parked, every process ends cleanly, and no run file stays.
 
 use std::{
     fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use chirp::{stack::data_dir::RunFile, wire::routes::Role};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{Actor, Client, PATIENCE, eventually};
@@ -42,6 +45,7 @@ pub struct TestApp {
     folder: TempDir,
     children: Vec<(&'static str, Child)>,
     env: Vec<(&'static str, String)>,
+    may_park: bool,
 }
 
 /// The program, with nothing of the surrounding environment that concerns it.
@@ -89,7 +93,13 @@ impl TestApp {
             folder: tempfile::tempdir().unwrap(),
             children: Vec::new(),
             env,
+            may_park: false,
         }
+    }
+
+    /// This scenario sends what cannot be understood: messages may be parked at its end.
+    pub fn may_park(&mut self) {
+        self.may_park = true;
     }
 
     /// The data folder.
@@ -222,21 +232,71 @@ impl TestApp {
             drop(child.wait());
         }
     }
+
+    /// Which lanes have parked messages, if the queues can be asked at all.
+    fn parked(&self) -> Vec<String> {
+        let status: Value =
+            serde_json::from_slice(&self.runs(&["status", "--json"]).stdout).unwrap_or_default();
+        let processes = status["processes"].as_array().into_iter().flatten();
+        let lanes: Vec<&Value> = processes
+            .filter_map(|process| process["queues"]["lanes"].as_array())
+            .flatten()
+            .collect();
+        if lanes.is_empty() {
+            return vec![format!("no queue could be asked: {status}")];
+        }
+        let parked = lanes.iter().filter(|lane| lane["parked"] != 0);
+        parked.map(|lane| format!("messages are parked: {lane}")).collect()
+    }
+
+    /// Ends every process as a signal does. Gives what did not end well, and what it left.
+    fn ends(&mut self) -> Vec<String> {
+        self.asks_to_stop();
+        let began = Instant::now();
+        let mut wrong = Vec::new();
+        for (role, child) in &mut self.children {
+            let mut ended = child.try_wait().unwrap();
+            while ended.is_none() && began.elapsed() < PATIENCE {
+                std::thread::sleep(Duration::from_millis(5));
+                ended = child.try_wait().unwrap();
+            }
+            if !ended.is_some_and(|status| status.success()) {
+                wrong.push(format!("{role} did not end well: {ended:?}"));
+            }
+        }
+        self.kill();
+        let runs = Role::ALL.map(|role| format!("run/{role}.json"));
+        let files = runs.iter().map(String::as_str).chain(["run.json"]);
+        let left = files.filter(|file| self.data_dir().join(file).exists());
+        wrong.extend(left.map(|file| format!("`{file}` is left")));
+        wrong
+    }
+
+    /// What a failed scenario was told last.
+    fn tells(&self) {
+        let log = self.data_dir().join("logs/chirp.log");
+        let talks = self.children.iter().map(|(role, _)| format!("{role}.stderr"));
+        let files = talks.map(|name| self.folder.path().join(name)).chain([log]);
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            let last: Vec<&str> = text.lines().rev().take(30).collect();
+            eprintln!("--- the end of {}", file.display());
+            last.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
 }
 
 impl Drop for TestApp {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = self.data_dir().join("logs/chirp.log");
-            let talks = self.children.iter().map(|(role, _)| format!("{role}.stderr"));
-            let files = talks.map(|name| self.folder.path().join(name)).chain([log]);
-            for file in files {
-                let text = fs::read_to_string(&file).unwrap_or_default();
-                let last: Vec<&str> = text.lines().rev().take(30).collect();
-                eprintln!("--- the end of {}", file.display());
-                last.iter().rev().for_each(|line| eprintln!("{line}"));
-            }
+            self.tells();
+            return self.kill();
         }
-        self.kill();
+        if self.children.is_empty() {
+            return;
+        }
+        let mut wrong = if self.may_park { Vec::new() } else { self.parked() };
+        wrong.extend(self.ends());
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }

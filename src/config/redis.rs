@@ -103,7 +103,11 @@ impl Redis {
         Duration::from_millis(self.wait_timeout_ms)
     }
 
-    pub(crate) fn validate(&self) -> Result<(), Invalid> {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// The first that is out of range.
+    pub fn validate(&self) -> Result<(), Invalid> {
         let refuse = |key, problem: &str| Err(Invalid { key, problem: problem.to_owned() });
         within("redis.addresses", self.nodes().count() as u64, 1, 64)?;
         if !self.cluster && self.nodes().count() > 1 {

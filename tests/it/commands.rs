@@ -5,8 +5,9 @@ use std::{fs, path::Path};
 use crate::support::{
     chirp,
     obstacles::{
-        Holder, busy_port, config, damaged_keys, damaged_store, damaged_token, empty_store,
-        lost_store, newer_store, role_runs, swapped_store,
+        Holder, busy_port, config, damaged_keys, damaged_page, damaged_store, damaged_token,
+        empty_store, file_for_folder, lost_store, newer_store, role_runs, stopped_stack,
+        swapped_store,
     },
     run_in,
 };

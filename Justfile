@@ -32,9 +32,11 @@ sim seeds="300":
 crash kills="25":
     CHIRP_TEST_KILLS={{ kills }} cargo test --locked --test crash -- --nocapture
 
-# Adapters on real servers in containers (needs Docker: `scripts/docker-start`); `just backends faults`
+# Adapters on real servers in containers (starts Docker); `just backends faults`
 backends filter="":
-    cargo test --locked --test backends -- {{ filter }}
+    ./scripts/docker-start
+    ./infra/local-images/build postgres redis
+    cargo test --locked --test backends --test redis_server -- {{ filter }}
 
 # Throughput beside a reference, in one run; `just bench --only read --seconds 30 --json out.json`
 bench *args:

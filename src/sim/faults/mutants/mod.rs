@@ -208,7 +208,7 @@ mod tests {
         for mutant in Mutant::ALL {
             assert_eq!(Mutant::parse(&mutant.id().to_lowercase()), Some(*mutant));
         }
-        assert_eq!(Mutant::ALL.len(), 20);
+        assert_eq!(Mutant::ALL.len(), 21);
         assert_eq!(Mutant::parse("M99"), None);
     }
 }

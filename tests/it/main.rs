@@ -20,3 +20,4 @@ mod sessions;
 mod simulation;
 mod support;
 mod surface;
+mod verbs;

@@ -51,8 +51,13 @@ impl Load for Writers {
 pub(crate) async fn run(length: Duration) -> Part {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let world = World::load(folder.path()).await;
-    // The same tweets are there at the start, so that the trees of both files are as deep.
-    std::fs::copy(folder.path().join("tweet.db"), other.path().join("tweet.db")).unwrap();
+    // The same tweets are there at the start, so that the trees of both files are as deep. A store
+    // opens only in a folder that has all of them.
+    for file in std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
+        if file.file_type().unwrap().is_file() {
+            std::fs::copy(file.path(), other.path().join(file.file_name())).unwrap();
+        }
+    }
     let chirp = Server::chirp(folder.path()).await;
     warm(&chirp, &world).await;
     let bare = Server::reference("posts", &[other.path().to_str().unwrap()]);

@@ -39,7 +39,7 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
 ];
 
 /// Rooms that may name a crate; every other room may not.
-const CRATE_ONLY_IN: [(&str, &[&str]); 10] = [
+const CRATE_ONLY_IN: [(&str, &[&str]); 15] = [
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("rusqlite", &["adapters"]),
@@ -47,6 +47,11 @@ const CRATE_ONLY_IN: [(&str, &[&str]); 10] = [
     ("sqlx_postgres", &["adapters"]),
     ("redis", &["adapters"]),
     ("scylla", &["adapters"]),
+    ("aws_config", &["adapters"]),
+    ("aws_sdk_s3", &["adapters"]),
+    ("aws_sdk_sns", &["adapters"]),
+    ("aws_sdk_sqs", &["adapters"]),
+    ("testcontainers", &["stack"]),
     ("hyper_util", &["adapters", "stack", "cli"]),
     ("rand", &["rt", "adapters", "stack", "cli", "sim"]),
     ("tracing_subscriber", &["telemetry"]),

@@ -4,6 +4,9 @@
 //! `for_tests`, which differs from the default only where a test would wait for nothing.
 
 mod auth;
+mod aws;
+mod backends;
+mod cassandra;
 pub mod env;
 mod fanout;
 mod gateway;
@@ -18,15 +21,20 @@ mod up;
 
 pub use self::redis::Redis;
 pub use auth::Auth;
+pub use aws::Aws;
+pub use backends::{Backends, KINDS};
+pub use cassandra::Cassandra;
 pub use fanout::Fanout;
 pub use gateway::Gateway;
 pub use http::Http;
 pub use load::{ConfigError, Loaded, Origin, Override, Sources, load};
 pub use log::{LEVELS, Log};
-pub use postgres::{Postgres, Secret, TLS_MODES};
+pub use postgres::{Postgres, TLS_MODES};
 pub use relay::Relay;
 pub use timeline::Timeline;
 pub use up::Up;
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +65,21 @@ pub struct Config {
     /// What is logged.
     #[serde(default)]
     pub log: Log,
+    /// Which stores fill the ports.
+    #[serde(default)]
+    pub backends: Backends,
+    /// Where PostgreSQL is.
+    #[serde(default)]
+    pub postgres: Postgres,
+    /// Where Redis is.
+    #[serde(default)]
+    pub redis: Redis,
+    /// Where Cassandra is.
+    #[serde(default)]
+    pub cassandra: Cassandra,
+    /// Where SNS, SQS and S3 are.
+    #[serde(default)]
+    pub aws: Aws,
     /// What services read. Their sections stand beside those above, not below a name.
     #[serde(flatten)]
     pub services: Services,
@@ -70,6 +93,11 @@ impl Config {
     pub fn validate(&self) -> Result<(), Invalid> {
         self.up.validate()?;
         self.log.validate()?;
+        self.backends.validate()?;
+        self.postgres.validate()?;
+        self.redis.validate()?;
+        self.cassandra.validate()?;
+        self.aws.validate()?;
         self.services.validate()
     }
 
@@ -90,6 +118,17 @@ impl Config {
 #[must_use]
 pub fn is_secret(key: &str) -> bool {
     ["secret", "token", "password"].iter().any(|word| key.ends_with(word))
+}
+
+/// A text that is never printed.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
 }
 
 /// A value is outside its legal range.

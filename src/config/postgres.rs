@@ -1,26 +1,13 @@
 //! `[postgres]`: where the databases of the user and the tweet role are, and what a call may cost.
-//!
-//! Not a section of [`super::Config`]: no command builds roles over these stores yet.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, within};
+use super::{Invalid, Secret, within};
 
 /// How a connection is protected, from not at all to fully.
 pub const TLS_MODES: [&str; 4] = ["disable", "require", "verify-ca", "verify-full"];
-
-/// A text that is never printed.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
 
 /// One server with two databases. A role that runs in a process of its own has its own server in
 /// its own configuration.

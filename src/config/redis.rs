@@ -1,13 +1,13 @@
 //! `[redis]`: where the shared caches are, and how long they are waited for.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, within};
+use super::{Invalid, Secret, within};
 
 /// Where the shared caches are, and how long they are waited for.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Redis {
     /// Servers, as `host:port`. One, or with `cluster` some of the nodes with commas between, from
@@ -20,7 +20,7 @@ pub struct Redis {
     /// Who logs in; empty: the server's default user. Default empty.
     pub username: String,
     /// The password; empty: none is sent. Default empty.
-    pub password: String,
+    pub password: Secret,
     /// What every key begins with, so that several stacks can share a server. Default `chirp`.
     pub namespace: String,
     /// How long making a connection may take, in milliseconds. Default 1,000: a handshake of TLS over
@@ -53,7 +53,7 @@ impl Default for Redis {
             cluster: false,
             tls: false,
             username: String::new(),
-            password: String::new(),
+            password: Secret::default(),
             namespace: "chirp".to_owned(),
             connect_timeout_ms: 1_000,
             read_timeout_ms: 500,
@@ -63,13 +63,6 @@ impl Default for Redis {
             read_connections: 2,
             write_connections: 4,
         }
-    }
-}
-
-impl fmt::Debug for Redis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = Self { password: String::new(), ..self.clone() };
-        f.write_str(&toml::to_string(&shown).unwrap_or_default())
     }
 }
 
@@ -178,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_password_is_not_shown() {
-        let redis = Redis { password: "hunter2".to_owned(), ..Redis::default() };
+        let redis = Redis { password: Secret("hunter2".to_owned()), ..Redis::default() };
         assert!(!format!("{redis:?}").contains("hunter2"));
     }
 }

@@ -129,8 +129,8 @@ pub(super) fn client(config: &config::Redis, address: &str) -> Option<Client> {
     if !config.username.is_empty() {
         login = login.set_username(&config.username);
     }
-    if !config.password.is_empty() {
-        login = login.set_password(&config.password);
+    if !config.password.0.is_empty() {
+        login = login.set_password(&config.password.0);
     }
     let tcp = TcpSettings::default().set_nodelay(true);
     let info = addr.into_connection_info().ok()?;

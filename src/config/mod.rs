@@ -14,7 +14,7 @@ mod http;
 pub mod load;
 mod log;
 mod postgres;
-pub mod redis;
+mod redis;
 mod relay;
 mod timeline;
 mod up;
@@ -150,6 +150,18 @@ pub(crate) fn within(key: &'static str, value: u64, low: u64, high: u64) -> Resu
     }
 }
 
+/// Host and port of `host:port`; a host with colons stands in brackets.
+#[must_use]
+pub fn host_port(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if bracketed.is_none() && host.contains(':') {
+        return None;
+    }
+    let host = bracketed.unwrap_or(host);
+    (!host.is_empty()).then_some((host, port.parse().ok()?))
+}
+
 impl Services {
     /// Checks every section.
     ///
@@ -168,5 +180,19 @@ impl Services {
     #[must_use]
     pub fn for_tests() -> Self {
         Self { auth: Auth::for_tests(), http: Http::for_tests(), ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_hosts_with_ports() {
+        assert_eq!(host_port("cache.local:6379"), Some(("cache.local", 6379)));
+        assert_eq!(host_port("[::1]:1"), Some(("::1", 1)));
+        for wrong in ["cache", ":1", "::1:1", "a:66000", "a:"] {
+            assert_eq!(host_port(wrong), None, "{wrong}");
+        }
     }
 }

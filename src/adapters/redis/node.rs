@@ -118,7 +118,7 @@ pub(super) struct Node {
 
 /// How to reach the server at `address`; `None` if that is not `host:port`.
 pub(super) fn client(config: &config::Redis, address: &str) -> Option<Client> {
-    let (host, port) = config::redis::split(address)?;
+    let (host, port) = config::host_port(address)?;
     let host = host.to_owned();
     let addr = if config.tls {
         ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }

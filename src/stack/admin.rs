@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    config::{self, Config},
+    config::Config,
     ports::{Bus, Outbox, Outcome, Queue, Rpc, StoreError},
     rt::{Rt, Shutdown},
     services::kit::{Secret, call::SERVICE_TOKEN},
@@ -233,15 +233,7 @@ async fn queues(State(admin): State<Admin>) -> Response {
 }
 
 async fn show_config(State(admin): State<Admin>) -> Response {
-    let mut table = admin.config.to_table();
-    for (_, section) in &mut table {
-        for (key, value) in section.as_table_mut().into_iter().flatten() {
-            if config::is_secret(key) {
-                *value = toml::Value::String("***".to_owned());
-            }
-        }
-    }
-    Json(table).into_response()
+    Json(admin.config.to_masked_table()).into_response()
 }
 
 async fn replay(

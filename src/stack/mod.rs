@@ -21,6 +21,7 @@ mod roles;
 pub mod serve;
 pub mod signals;
 pub mod up;
+pub mod waits;
 
 pub use data_dir::DataDir;
 pub use error::StackError;

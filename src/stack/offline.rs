@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DataDir, StackError, backends::Opened, data_dir::Lock};
+use super::{DataDir, StackError, backends::Opened, data_dir::Lock, waits::Patience};
 use crate::{
     adapters::embedded::folder::{self, Folder},
     config::Config,
@@ -76,5 +76,5 @@ fn lock(dir: &DataDir) -> Result<Lock, StackError> {
 
 async fn open(dir: &DataDir, lock: Lock, roles: &[Role]) -> Result<(Opened, Lock), StackError> {
     let config = Arc::new(Config::default());
-    Ok((Opened::open(dir, &TokioRuntime::handle(), &config, roles).await?, lock))
+    Ok((Opened::open(dir, &TokioRuntime::handle(), &config, roles, &Patience::Once).await?, lock))
 }

@@ -25,6 +25,7 @@ use super::{
     listen::{Bound, Bounds, bind},
     node::Node,
     roles::Shared,
+    waits::Patience,
 };
 use crate::{
     adapters::{proof::Proof, rpc::Peers},
@@ -84,7 +85,7 @@ impl Process {
             let lock = dir.lock_roles(roles)?;
             // A damaged token is told before any store is touched.
             dir.read_token()?;
-            let opened = Opened::open(&dir, &rt, &config, roles).await?;
+            let opened = Opened::open(&dir, &rt, &config, roles, &Patience::Once).await?;
             Ok((opened.or_close(&rt, dir.service_token(&rt)).await?, lock))
         };
         let ((opened, token), lock) =

@@ -19,6 +19,7 @@ use super::{
     listen::{Bound, Bounds, bind},
     node::Node,
     roles::Shared,
+    waits::Patience,
 };
 use crate::{
     adapters::{embedded::folder, proof::Proof, rpc::Peers},
@@ -127,8 +128,12 @@ impl Prepared {
         let metrics = Metrics::new();
         // A damaged token is told before any store is touched.
         dir.read_token()?;
-        let opened = Opened::open(&dir, &rt, &config, &Role::ALL).await?;
-        let about = folder::STORES.join(", ");
+        let opened = Opened::open(&dir, &rt, &config, &Role::ALL, &Patience::Once).await?;
+        let about = if config.backends.external() {
+            "PostgreSQL, Redis, Cassandra, SNS and SQS".to_owned()
+        } else {
+            folder::STORES.join(", ")
+        };
         progress(Phase { name: "stores", about, took: began.elapsed() });
 
         let began = Instant::now();

@@ -2,8 +2,8 @@
 
 use std::{fs, io, path::Path};
 
-use super::data_dir::{DataDir, Found};
-use crate::{adapters::embedded::folder, wire::routes::Role};
+use super::data_dir::{DataDir, Found, seat::is_run_file};
+use crate::adapters::embedded::folder;
 
 impl DataDir {
     /// Removes the files that chirp puts here, by their exact names, and the folder if nothing else is
@@ -100,13 +100,6 @@ fn is_own(name: &str) -> bool {
         || matches!(name, "stores.json" | "stores.json.new" | "stores.lock")
         || matches!(name, "run.json" | "run.json.new")
         || name.strip_prefix("service.token.").is_some_and(token)
-}
-
-fn is_run_file(name: &str) -> bool {
-    Role::ALL.iter().any(|role| {
-        name.strip_prefix(role.as_str())
-            .is_some_and(|rest| matches!(rest, ".json" | ".json.new" | ".lock"))
-    })
 }
 
 fn is_log(name: &str) -> bool {

@@ -16,6 +16,7 @@ pub mod error;
 mod find;
 mod home;
 pub mod listen;
+pub mod migrate;
 mod node;
 pub mod offline;
 pub mod purge;

@@ -52,7 +52,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         let sentence = format!("the schema is behind: {}", stores.join(", "));
         return Err(Failure::new(Exit::Schema, sentence, "`chirp migrate` takes the steps"));
     }
-    let done = if lacking.is_empty() { "every schema is up to date" } else { "these steps were taken" };
+    let done =
+        if lacking.is_empty() { "every schema is up to date" } else { "these steps were taken" };
     context.printer.talk(done);
     Ok(Exit::Ok)
 }

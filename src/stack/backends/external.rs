@@ -94,7 +94,8 @@ pub(super) async fn open(
         attempts(rt, patience, "cassandra", || copy(rt, config, migrate))
     });
     let uses_bus = roles.iter().any(|role| *role != Role::Gateway);
-    let bus = when(uses_bus, || attempts(rt, patience, "SNS and SQS", || bus(rt, config, patience)));
+    let bus =
+        when(uses_bus, || attempts(rt, patience, "SNS and SQS", || bus(rt, config, patience)));
     let redis = Redis::new(rt.clone(), config.redis.clone());
     let ping = async {
         match patience {

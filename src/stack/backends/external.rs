@@ -16,14 +16,15 @@ use super::{
     },
     Servers,
 };
+use crate::adapters::redis::{Redis, RedisCache, RedisHints, RedisLimiter};
 use crate::{
     adapters::{
+        cassandra::{self, CassandraTimelineStore},
         circuit::{Circuit, Guarded, Intake},
         postgres::{
             self, TweetStores, UserStores,
             migrate::{self, Steps, TWEET, USER},
         },
-        redis::{Redis, RedisCache, RedisHints, RedisLimiter},
         sns_sqs::{self, SnsSqsBus},
     },
     config::Config,
@@ -52,6 +53,13 @@ struct Trouble {
 impl From<postgres::OpenError> for Trouble {
     fn from(error: postgres::OpenError) -> Self {
         Self { why: error.to_string(), passes: error.passes() }
+    }
+}
+
+impl From<cassandra::OpenError> for Trouble {
+    fn from(error: cassandra::OpenError) -> Self {
+        let passes = matches!(error, cassandra::OpenError::Unreachable { .. });
+        Self { why: error.to_string(), passes }
     }
 }
 
@@ -207,11 +215,15 @@ async fn attempts<T, E: Into<Trouble>>(
 }
 
 async fn copy(
-    _rt: &Rt,
-    _config: &Config,
-    _migrate: bool,
-) -> Result<Arc<dyn TimelineStore>, Trouble> {
-    Err(Trouble { why: "the durable copy has no adapter yet".to_owned(), passes: false })
+    rt: &Rt,
+    config: &Config,
+    migrate: bool,
+) -> Result<Arc<dyn TimelineStore>, cassandra::OpenError> {
+    if migrate {
+        cassandra::migrate(rt, &config.cassandra).await?;
+    }
+    let store = CassandraTimelineStore::open(rt, &config.cassandra).await?;
+    Ok(Arc::new(store))
 }
 
 /// The bus. Who waits for stores does not wait for it: events wait in their outbox, and it looks for
@@ -249,6 +261,10 @@ pub(in crate::stack) async fn lacking(
         let missing = migrate::missing(rt, &config.postgres, database, steps).await;
         all.push(Lacking { store: database.to_owned(), steps: missing.map_err(Trouble::from)? });
     }
+    if roles.contains(&Role::Timeline) {
+        let missing = cassandra::check(rt, &config.cassandra).await.map_err(Trouble::from)?;
+        all.push(Lacking { store: config.cassandra.keyspace.clone(), steps: missing });
+    }
     all.retain(|lacking| !lacking.steps.is_empty());
     Ok(all)
 }
@@ -262,6 +278,9 @@ pub(in crate::stack) async fn migrate(
     for (database, steps) in databases(config, roles) {
         let taken = migrate::migrate(rt, &config.postgres, database, steps).await;
         taken.map_err(Trouble::from)?;
+    }
+    if roles.contains(&Role::Timeline) {
+        cassandra::migrate(rt, &config.cassandra).await.map_err(Trouble::from)?;
     }
     Ok(())
 }

@@ -10,9 +10,11 @@
 pub mod admin;
 mod backends;
 pub mod client;
+pub mod containers;
 pub mod crash_marks;
 pub mod data_dir;
 pub mod error;
+pub mod kind;
 pub mod listen;
 mod node;
 pub mod offline;

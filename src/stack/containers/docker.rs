@@ -174,12 +174,15 @@ fn parse(version: &str) -> Option<(u32, u32)> {
 }
 
 /// This process, as no later one with the same number is called.
+pub(super) fn own_pid() -> String {
+    format!("{}-{}", std::process::id(), born("self").unwrap_or_default())
+}
+
+/// When the process `pid` started, in clock ticks: tells it from a later one with the same number.
+/// `None` if there is no such process, or the system does not tell.
 #[must_use]
-pub fn own_pid() -> String {
-    let pid = std::process::id();
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name, in parentheses, may hold anything. The start, in clock ticks, is the 20th field
-    // behind it.
-    let start = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19));
-    format!("{pid}-{}", start.unwrap_or("0"))
+pub fn born(pid: &str) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything. The start is the 20th field behind it.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)
 }

@@ -3,10 +3,10 @@
 use std::{fs, io, path::Path};
 
 use super::{
-    data_dir::{DataDir, Found},
+    data_dir::{DataDir, Found, seat::is_run_file},
     kind,
 };
-use crate::{adapters::embedded::folder, wire::routes::Role};
+use crate::adapters::embedded::folder;
 
 impl DataDir {
     /// Removes the files that chirp puts here, by their exact names, and the folder if nothing else is
@@ -108,13 +108,6 @@ fn is_own(name: &str) -> bool {
         || matches!(name, "stores.json" | "stores.json.new" | "stores.lock")
         || matches!(name, "run.json" | "run.json.new" | "backends.json" | "backends.json.new")
         || name.strip_prefix("service.token.").is_some_and(token)
-}
-
-fn is_run_file(name: &str) -> bool {
-    Role::ALL.iter().any(|role| {
-        name.strip_prefix(role.as_str())
-            .is_some_and(|rest| matches!(rest, ".json" | ".json.new" | ".lock"))
-    })
 }
 
 fn is_log(name: &str) -> bool {

@@ -22,7 +22,7 @@ use super::{
     listen::{Bound, Bounds, bind},
     node::Node,
     roles::Shared,
-    waits::Patience,
+    waits::{Patience, Waits},
 };
 use crate::{
     adapters::{embedded::folder, proof::Proof, rpc::Peers},
@@ -161,7 +161,8 @@ impl Prepared {
         let metrics = Metrics::new();
         // A damaged token is told before any store is touched.
         dir.read_token()?;
-        let opened = Opened::open(&dir, &rt, &config, &Role::ALL, &Patience::Once).await?;
+        let opened =
+            Opened::open(&dir, &rt, &config, &metrics, &Role::ALL, &Patience::Once).await?;
         let about = if config.backends.external() {
             "PostgreSQL, Redis, Cassandra, SNS and SQS".to_owned()
         } else {
@@ -200,6 +201,7 @@ impl Prepared {
             outboxes: opened.backends.outboxes(),
             peers: rpc,
             ready: node.ready.clone(),
+            waits: Waits::default(),
             draining: node.draining.clone(),
             config: Arc::clone(&config),
             token: shared.token.clone(),
@@ -285,6 +287,7 @@ impl Stack {
     /// Stops it: not ready, no new connections, requests in work finish, loops end, stores close,
     /// containers go.
     pub async fn stop(self) {
+        self.opened.stop_receiving();
         self.node.stop(self.drain).await;
         self.opened.close(&self.rt).await;
         if let Some(containers) = self.containers {

@@ -7,19 +7,27 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::super::{
-    StackError,
-    roles::{Backends, TimelineBackend, TweetBackend, UserBackend},
-    waits::Patience,
+use super::{
+    super::{
+        StackError,
+        roles::{Backends, TimelineBackend, TweetBackend, UserBackend},
+        waits::Patience,
+    },
+    Servers,
 };
 use crate::{
     adapters::{
-        postgres::{self, Pg, TweetStores, UserStores},
+        circuit::{Circuit, Guarded, Intake},
+        postgres::{self, TweetStores, UserStores},
         redis::{Redis, RedisCache, RedisHints, RedisLimiter},
     },
     config::Config,
-    ports::{Bus, TimelineStore},
+    ports::{
+        BodyCache, Bus, GraphStore, KeyStore, Outbox, RateLimiter, RelationCache, TimelineCache,
+        TimelineStore, TweetStore, UserStore,
+    },
     rt::Rt,
+    telemetry::Metrics,
     wire::routes::Role,
 };
 
@@ -48,13 +56,17 @@ impl From<Trouble> for StackError {
     }
 }
 
-/// Opens what `roles` use. Also gives the pools, to be closed.
+/// The shortest poll of the bus, whatever the pause before a stop is: polls cost money.
+const POLL_MIN: Duration = Duration::from_secs(1);
+
+/// Opens what `roles` use. Also gives what is closed at the end.
 pub(super) async fn open(
     rt: &Rt,
     config: &Config,
+    metrics: &Metrics,
     roles: &[Role],
     patience: &Patience,
-) -> Result<(Backends, Vec<Pg>), StackError> {
+) -> Result<(Backends, Servers), StackError> {
     let has = |role: Role| roles.contains(&role);
     let migrate = config.backends.migrate;
     let user = when(has(Role::User), || {
@@ -73,7 +85,7 @@ pub(super) async fn open(
     let uses_bus = roles.iter().any(|role| *role != Role::Gateway);
     let bus = when(uses_bus, || attempts(rt, patience, "bus", || bus(rt, config)));
     let redis = Redis::new(rt.clone(), config.redis.clone());
-    let caches = async {
+    let ping = async {
         match patience {
             // Whoever starts a whole stack wants to be told now.
             Patience::Once => {
@@ -82,30 +94,67 @@ pub(super) async fn open(
             Patience::Wait(_) => Ok(()),
         }
     };
-    let (user, tweet, copy, bus, ()) = futures_util::try_join!(user, tweet, copy, bus, caches)?;
+    let (user, tweet, copy, bus, ()) = futures_util::try_join!(user, tweet, copy, bus, ping)?;
 
     let databases = user.iter().map(|user| &user.db).chain(tweet.iter().map(|tweet| &tweet.db));
     let databases = databases.cloned().collect();
+    let circuit = |store| Circuit::new(store, rt, metrics);
+    let caches = circuit("redis");
+    let mut needs = vec![Arc::clone(&caches)];
     let timeline = copy.map(|store| {
-        let entries_max = usize::try_from(config.services.timeline.entries_max);
-        let cache =
-            Arc::new(RedisCache::new(Arc::clone(&redis), entries_max.unwrap_or(usize::MAX)));
-        TimelineBackend { store, cache: cache.clone(), relations: cache.clone(), bodies: cache }
+        let copy = circuit("cassandra");
+        needs.push(Arc::clone(&copy));
+        timeline(config, store, &copy, &redis, &caches)
     });
+    let poll_max = config.serve.drain_delay().max(POLL_MIN);
+    let intake = bus.map(|bus| {
+        let bus = Guarded::<dyn Bus>::new(bus, &circuit("bus"));
+        Intake::new(bus, rt, needs, poll_max)
+    });
+    let limiter = Arc::new(RedisLimiter::new(Arc::clone(&redis)));
     let backends = Backends {
-        user: user.map(|UserStores { users, graph, outbox, keys, .. }| UserBackend {
-            users,
-            graph,
-            keys,
-            outbox,
-        }),
-        tweet: tweet.map(|TweetStores { tweets, outbox, .. }| TweetBackend { tweets, outbox }),
+        user: user.map(|stores| user_role(stores, &circuit("postgres_user"))),
+        tweet: tweet.map(|stores| tweet_role(stores, &circuit("postgres_tweet"))),
         timeline,
-        bus,
-        limiter: Arc::new(RedisLimiter::new(Arc::clone(&redis))),
+        bus: intake.clone().map(|intake| intake as Arc<dyn Bus>),
+        limiter: Guarded::<dyn RateLimiter>::new(limiter, &caches),
         hints: Arc::new(RedisHints::new(redis)),
     };
-    Ok((backends, databases))
+    Ok((backends, Servers { databases, intake }))
+}
+
+fn user_role(stores: UserStores, circuit: &Arc<Circuit>) -> UserBackend {
+    UserBackend {
+        users: Guarded::<dyn UserStore>::new(stores.users, circuit),
+        graph: Guarded::<dyn GraphStore>::new(stores.graph, circuit),
+        keys: Guarded::<dyn KeyStore>::new(stores.keys, circuit),
+        outbox: Guarded::<dyn Outbox>::new(stores.outbox, circuit),
+    }
+}
+
+fn tweet_role(stores: TweetStores, circuit: &Arc<Circuit>) -> TweetBackend {
+    TweetBackend {
+        tweets: Guarded::<dyn TweetStore>::new(stores.tweets, circuit),
+        outbox: Guarded::<dyn Outbox>::new(stores.outbox, circuit),
+    }
+}
+
+fn timeline(
+    config: &Config,
+    store: Arc<dyn TimelineStore>,
+    copy: &Arc<Circuit>,
+    redis: &Arc<Redis>,
+    caches: &Arc<Circuit>,
+) -> TimelineBackend {
+    let entries_max = usize::try_from(config.services.timeline.entries_max);
+    let cache = RedisCache::new(Arc::clone(redis), entries_max.unwrap_or(usize::MAX));
+    let cache = Arc::new(cache);
+    TimelineBackend {
+        store: Guarded::<dyn TimelineStore>::new(store, copy),
+        cache: Guarded::<dyn TimelineCache>::new(cache.clone(), caches),
+        relations: Guarded::<dyn RelationCache>::new(cache.clone(), caches),
+        bodies: Guarded::<dyn BodyCache>::new(cache, caches),
+    }
 }
 
 async fn when<T, F: Future<Output = Result<T, StackError>>>(

@@ -12,4 +12,5 @@ pub mod postgres;
 pub mod proof;
 pub mod redis;
 pub mod rpc;
+pub mod sns_sqs;
 mod sql;

@@ -20,6 +20,7 @@ pub mod kind;
 pub mod listen;
 mod node;
 pub mod offline;
+pub mod processes;
 pub mod purge;
 mod roles;
 pub mod serve;

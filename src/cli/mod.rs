@@ -13,6 +13,7 @@ mod exit;
 mod logs;
 mod migrate;
 mod printer;
+mod reap;
 mod replay;
 mod serve;
 mod sim;
@@ -77,6 +78,9 @@ enum Verb {
     Config(config::Args),
     /// Print completions for a shell
     Completions(completions::Args),
+    /// Remove containers once their stack has gone
+    #[command(name = "__reap", hide = true)]
+    Reap(reap::Args),
 }
 
 /// Parses, dispatches, and gives the exit code.
@@ -111,6 +115,7 @@ pub fn main() -> ExitCode {
         Verb::Migrate(args) => migrate::run(&context, &args),
         Verb::Sim(args) => sim::run(&context, &args),
         Verb::Config(args) => config::run(&context, &args),
+        Verb::Reap(args) => reap::run(&args),
         Verb::Completions(args) => completions::run(&context, &args, command()),
     };
     let exit = result.unwrap_or_else(|failure: Failure| {

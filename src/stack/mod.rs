@@ -10,15 +10,18 @@
 pub mod admin;
 mod backends;
 pub mod client;
+pub mod containers;
 pub mod crash_marks;
 pub mod data_dir;
 pub mod error;
 mod find;
 mod home;
+pub mod kind;
 pub mod listen;
 pub mod migrate;
 mod node;
 pub mod offline;
+pub mod processes;
 pub mod purge;
 mod roles;
 pub mod serve;

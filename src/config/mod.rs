@@ -11,6 +11,7 @@ pub mod env;
 mod fanout;
 mod gateway;
 mod http;
+mod image;
 pub mod load;
 mod log;
 mod peers;
@@ -21,7 +22,7 @@ mod serve;
 mod timeline;
 mod up;
 
-pub use self::redis::Redis;
+pub use self::redis::{Redis, split};
 pub use auth::Auth;
 pub use aws::Aws;
 pub use backends::{Backends, KINDS};
@@ -29,6 +30,7 @@ pub use cassandra::Cassandra;
 pub use fanout::Fanout;
 pub use gateway::Gateway;
 pub use http::Http;
+pub use image::Image;
 pub use load::{ConfigError, Loaded, Origin, Override, Sources, load};
 pub use log::{LEVELS, Log};
 pub use peers::{Peers, Place};
@@ -78,6 +80,9 @@ pub struct Config {
     /// Which stores fill the ports.
     #[serde(default)]
     pub backends: Backends,
+    /// Which images `up` takes for containers.
+    #[serde(default)]
+    pub image: Image,
     /// Where PostgreSQL is.
     #[serde(default)]
     pub postgres: Postgres,
@@ -106,6 +111,7 @@ impl Config {
         self.peers.validate()?;
         self.log.validate()?;
         self.backends.validate()?;
+        self.image.validate()?;
         self.postgres.validate()?;
         self.redis.validate()?;
         self.cassandra.validate()?;

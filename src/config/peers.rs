@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, redis::split, within};
+use super::{Invalid, host_port, within};
 use crate::wire::routes::Role;
 
 /// The most places of one role.
@@ -27,17 +27,22 @@ pub struct Peers {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// A name, or an address.
-    pub host: String,
+    pub(crate) host: String,
     /// The port of the public listener.
-    pub public: u16,
+    pub(crate) public: u16,
     /// The port of the admin listener.
-    pub admin: u16,
+    pub(crate) admin: u16,
 }
 
 impl Place {
     fn parse(text: &str) -> Option<Self> {
         let (public, admin) = text.trim().rsplit_once('/')?;
-        let (host, public) = split(public)?;
+        let (host, public) = host_port(public)?;
+        // It is told to whoever listens there.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+        if !host.chars().all(plain) {
+            return None;
+        }
         Some(Self { host: host.to_owned(), public, admin: admin.parse().ok()? })
     }
 }
@@ -95,7 +100,9 @@ mod tests {
         assert_eq!(places[0], Place { host: "user.chirp".to_owned(), public: 8080, admin: 8081 });
         assert_eq!(places[1], Place { host: "::1".to_owned(), public: 1, admin: 2 });
         assert!(two.any() && !peers("").any());
-        for wrong in ["user", "user:8080", "user:8080/", "user/8081", "a:1/2,", "a:1/70000"] {
+        for wrong in
+            ["user", "user:8080", "user:8080/", "user/8081", "a:1/2,", "a:1/70000", "a b:1/2"]
+        {
             assert_eq!(peers(wrong).validate().unwrap_err().key, "peers.user", "{wrong}");
         }
     }

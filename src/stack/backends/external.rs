@@ -7,19 +7,33 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::super::{
-    StackError,
-    roles::{Backends, TimelineBackend, TweetBackend, UserBackend},
-    waits::Patience,
+use super::{
+    super::{
+        StackError,
+        migrate::Lacking,
+        roles::{Backends, TimelineBackend, TweetBackend, UserBackend},
+        waits::Patience,
+    },
+    Servers,
 };
+use crate::adapters::redis::{Redis, RedisCache, RedisHints, RedisLimiter};
 use crate::{
     adapters::{
-        postgres::{self, Pg, TweetStores, UserStores},
-        redis::{Redis, RedisCache, RedisHints, RedisLimiter},
+        cassandra::{self, CassandraTimelineStore},
+        circuit::{Circuit, Guarded, Intake},
+        postgres::{
+            self, TweetStores, UserStores,
+            migrate::{self, Steps, TWEET, USER},
+        },
+        sns_sqs::{self, SnsSqsBus},
     },
     config::Config,
-    ports::{Bus, TimelineStore},
+    ports::{
+        BodyCache, Bus, GraphStore, KeyStore, Outbox, RateLimiter, RelationCache, TimelineCache,
+        TimelineStore, TweetStore, UserStore,
+    },
     rt::Rt,
+    telemetry::Metrics,
     wire::routes::Role,
 };
 
@@ -42,19 +56,36 @@ impl From<postgres::OpenError> for Trouble {
     }
 }
 
+impl From<cassandra::OpenError> for Trouble {
+    fn from(error: cassandra::OpenError) -> Self {
+        let passes = matches!(error, cassandra::OpenError::Unreachable { .. });
+        Self { why: error.to_string(), passes }
+    }
+}
+
+impl From<sns_sqs::OpenError> for Trouble {
+    fn from(error: sns_sqs::OpenError) -> Self {
+        Self { why: error.to_string(), passes: true }
+    }
+}
+
 impl From<Trouble> for StackError {
     fn from(Trouble { why, passes }: Trouble) -> Self {
         if passes { Self::Store(why) } else { Self::Schema(why) }
     }
 }
 
-/// Opens what `roles` use. Also gives the pools, to be closed.
+/// The shortest poll of the bus, whatever the pause before a stop is: polls cost money.
+const POLL_MIN: Duration = Duration::from_secs(1);
+
+/// Opens what `roles` use. Also gives what is closed at the end.
 pub(super) async fn open(
     rt: &Rt,
     config: &Config,
+    metrics: &Metrics,
     roles: &[Role],
     patience: &Patience,
-) -> Result<(Backends, Vec<Pg>), StackError> {
+) -> Result<(Backends, Servers), StackError> {
     let has = |role: Role| roles.contains(&role);
     let migrate = config.backends.migrate;
     let user = when(has(Role::User), || {
@@ -71,9 +102,10 @@ pub(super) async fn open(
         attempts(rt, patience, "cassandra", || copy(rt, config, migrate))
     });
     let uses_bus = roles.iter().any(|role| *role != Role::Gateway);
-    let bus = when(uses_bus, || attempts(rt, patience, "bus", || bus(rt, config)));
+    let bus =
+        when(uses_bus, || attempts(rt, patience, "SNS and SQS", || bus(rt, config, patience)));
     let redis = Redis::new(rt.clone(), config.redis.clone());
-    let caches = async {
+    let ping = async {
         match patience {
             // Whoever starts a whole stack wants to be told now.
             Patience::Once => {
@@ -82,30 +114,67 @@ pub(super) async fn open(
             Patience::Wait(_) => Ok(()),
         }
     };
-    let (user, tweet, copy, bus, ()) = futures_util::try_join!(user, tweet, copy, bus, caches)?;
+    let (user, tweet, copy, bus, ()) = futures_util::try_join!(user, tweet, copy, bus, ping)?;
 
     let databases = user.iter().map(|user| &user.db).chain(tweet.iter().map(|tweet| &tweet.db));
     let databases = databases.cloned().collect();
+    let circuit = |store| Circuit::new(store, rt, metrics);
+    let caches = circuit("redis");
+    let mut needs = vec![Arc::clone(&caches)];
     let timeline = copy.map(|store| {
-        let entries_max = usize::try_from(config.services.timeline.entries_max);
-        let cache =
-            Arc::new(RedisCache::new(Arc::clone(&redis), entries_max.unwrap_or(usize::MAX)));
-        TimelineBackend { store, cache: cache.clone(), relations: cache.clone(), bodies: cache }
+        let copy = circuit("cassandra");
+        needs.push(Arc::clone(&copy));
+        timeline(config, store, &copy, &redis, &caches)
     });
+    let poll_max = config.serve.drain_delay().max(POLL_MIN);
+    let intake = bus.map(|bus| {
+        let bus = Guarded::<dyn Bus>::new(bus, &circuit("bus"));
+        Intake::new(bus, rt, needs, poll_max)
+    });
+    let limiter = Arc::new(RedisLimiter::new(Arc::clone(&redis)));
     let backends = Backends {
-        user: user.map(|UserStores { users, graph, outbox, keys, .. }| UserBackend {
-            users,
-            graph,
-            keys,
-            outbox,
-        }),
-        tweet: tweet.map(|TweetStores { tweets, outbox, .. }| TweetBackend { tweets, outbox }),
+        user: user.map(|stores| user_role(stores, &circuit("postgres_user"))),
+        tweet: tweet.map(|stores| tweet_role(stores, &circuit("postgres_tweet"))),
         timeline,
-        bus,
-        limiter: Arc::new(RedisLimiter::new(Arc::clone(&redis))),
+        bus: intake.clone().map(|intake| intake as Arc<dyn Bus>),
+        limiter: Guarded::<dyn RateLimiter>::new(limiter, &caches),
         hints: Arc::new(RedisHints::new(redis)),
     };
-    Ok((backends, databases))
+    Ok((backends, Servers { databases, intake }))
+}
+
+fn user_role(stores: UserStores, circuit: &Arc<Circuit>) -> UserBackend {
+    UserBackend {
+        users: Guarded::<dyn UserStore>::new(stores.users, circuit),
+        graph: Guarded::<dyn GraphStore>::new(stores.graph, circuit),
+        keys: Guarded::<dyn KeyStore>::new(stores.keys, circuit),
+        outbox: Guarded::<dyn Outbox>::new(stores.outbox, circuit),
+    }
+}
+
+fn tweet_role(stores: TweetStores, circuit: &Arc<Circuit>) -> TweetBackend {
+    TweetBackend {
+        tweets: Guarded::<dyn TweetStore>::new(stores.tweets, circuit),
+        outbox: Guarded::<dyn Outbox>::new(stores.outbox, circuit),
+    }
+}
+
+fn timeline(
+    config: &Config,
+    store: Arc<dyn TimelineStore>,
+    copy: &Arc<Circuit>,
+    redis: &Arc<Redis>,
+    caches: &Arc<Circuit>,
+) -> TimelineBackend {
+    let entries_max = usize::try_from(config.services.timeline.entries_max);
+    let cache = RedisCache::new(Arc::clone(redis), entries_max.unwrap_or(usize::MAX));
+    let cache = Arc::new(cache);
+    TimelineBackend {
+        store: Guarded::<dyn TimelineStore>::new(store, copy),
+        cache: Guarded::<dyn TimelineCache>::new(cache.clone(), caches),
+        relations: Guarded::<dyn RelationCache>::new(cache.clone(), caches),
+        bodies: Guarded::<dyn BodyCache>::new(cache, caches),
+    }
 }
 
 async fn when<T, F: Future<Output = Result<T, StackError>>>(
@@ -146,13 +215,72 @@ async fn attempts<T, E: Into<Trouble>>(
 }
 
 async fn copy(
-    _rt: &Rt,
-    _config: &Config,
-    _migrate: bool,
-) -> Result<Arc<dyn TimelineStore>, Trouble> {
-    Err(Trouble { why: "the durable copy has no adapter yet".to_owned(), passes: false })
+    rt: &Rt,
+    config: &Config,
+    migrate: bool,
+) -> Result<Arc<dyn TimelineStore>, cassandra::OpenError> {
+    if migrate {
+        cassandra::migrate(rt, &config.cassandra).await?;
+    }
+    let store = CassandraTimelineStore::open(rt, &config.cassandra).await?;
+    Ok(Arc::new(store))
 }
 
-async fn bus(_rt: &Rt, _config: &Config) -> Result<Arc<dyn Bus>, Trouble> {
-    Err(Trouble { why: "the bus has no adapter yet".to_owned(), passes: false })
+/// The bus. Who waits for stores does not wait for it: events wait in their outbox, and it looks for
+/// its topics and queues when they are needed.
+async fn bus(rt: &Rt, config: &Config, patience: &Patience) -> Result<Arc<dyn Bus>, Trouble> {
+    match patience {
+        Patience::Once => {
+            let opened = SnsSqsBus::open(&config.aws, rt.clone()).await;
+            opened.map(|bus| Arc::new(bus) as _).map_err(Trouble::from)
+        }
+        Patience::Wait(_) => Ok(Arc::new(SnsSqsBus::new(&config.aws, rt.clone()).await)),
+    }
+}
+
+/// The databases of `roles`, each with its steps.
+fn databases<'a>(
+    config: &'a Config,
+    roles: &'a [Role],
+) -> impl Iterator<Item = (&'a str, Steps)> + 'a {
+    let all = [
+        (Role::User, config.postgres.user_database.as_str(), USER),
+        (Role::Tweet, config.postgres.tweet_database.as_str(), TWEET),
+    ];
+    all.into_iter().filter(|(role, ..)| roles.contains(role)).map(|(_, name, steps)| (name, steps))
+}
+
+/// The schemas of `roles` that are behind. Changes nothing.
+pub(in crate::stack) async fn lacking(
+    rt: &Rt,
+    config: &Config,
+    roles: &[Role],
+) -> Result<Vec<Lacking>, StackError> {
+    let mut all = Vec::new();
+    for (database, steps) in databases(config, roles) {
+        let missing = migrate::missing(rt, &config.postgres, database, steps).await;
+        all.push(Lacking { store: database.to_owned(), steps: missing.map_err(Trouble::from)? });
+    }
+    if roles.contains(&Role::Timeline) {
+        let missing = cassandra::check(rt, &config.cassandra).await.map_err(Trouble::from)?;
+        all.push(Lacking { store: config.cassandra.keyspace.clone(), steps: missing });
+    }
+    all.retain(|lacking| !lacking.steps.is_empty());
+    Ok(all)
+}
+
+/// Brings the schemas of `roles` up to date.
+pub(in crate::stack) async fn migrate(
+    rt: &Rt,
+    config: &Config,
+    roles: &[Role],
+) -> Result<(), StackError> {
+    for (database, steps) in databases(config, roles) {
+        let taken = migrate::migrate(rt, &config.postgres, database, steps).await;
+        taken.map_err(Trouble::from)?;
+    }
+    if roles.contains(&Role::Timeline) {
+        cassandra::migrate(rt, &config.cassandra).await.map_err(Trouble::from)?;
+    }
+    Ok(())
 }

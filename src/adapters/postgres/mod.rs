@@ -9,6 +9,7 @@ pub mod keys;
 pub mod migrate;
 pub mod outbox;
 pub mod pool;
+pub mod server;
 pub mod stores;
 pub mod tweets;
 pub mod users;

@@ -90,7 +90,11 @@ impl Opened {
                 keys,
                 outbox,
             }),
-            tweet: tweet.map(|TweetStores { tweets, outbox, .. }| TweetBackend { tweets, outbox }),
+            tweet: tweet.map(|TweetStores { tweets, media, outbox, .. }| TweetBackend {
+                tweets,
+                media,
+                outbox,
+            }),
             timeline,
             bus,
             limiter,

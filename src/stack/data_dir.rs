@@ -9,6 +9,7 @@
 //! | `chirp.lock`, `run/<role>.lock` | locks that the kernel frees when their process dies; whose |
 //! | | they are stands in them |
 //! | `run.json`, `run/<role>.json` | where the running process is reached; see [`RunFile`] |
+//! | `media/` | pictures: `up/` as they came, `m/` published, `tmp/` unfinished |
 //! | `logs/` | logs of `chirp up` |
 //!
 //! `chirp up` holds `chirp.lock` alone. Processes of `chirp serve` share it, and each holds the

@@ -16,6 +16,7 @@ pub mod error;
 pub mod listen;
 mod node;
 pub mod offline;
+mod pictures;
 pub mod purge;
 mod roles;
 pub mod serve;

@@ -3,7 +3,11 @@
 use std::{fs, io, path::Path};
 
 use super::data_dir::{DataDir, Found};
-use crate::{adapters::embedded::folder, wire::routes::Role};
+use crate::{
+    adapters::embedded::{blobs, folder},
+    domain::MediaId,
+    wire::routes::Role,
+};
 
 impl DataDir {
     /// Removes the files that chirp puts here, by their exact names, and the folder if nothing else is
@@ -83,6 +87,11 @@ fn purge_files(root: &Path) -> io::Result<()> {
 
 /// Removes what every start makes, whatever comes of it.
 fn purge_frame(root: &Path) -> io::Result<()> {
+    let media = root.join(blobs::FOLDER);
+    for folder in blobs::FOLDERS {
+        purge_folder(&media.join(folder), is_picture)?;
+    }
+    absent_is_fine(remove_if_empty(&media))?;
     purge_folder(&root.join("run"), is_run_file)?;
     purge_folder(&root.join("logs"), is_log)?;
     // Last, so that a purge that was stopped can be repeated.
@@ -107,6 +116,12 @@ fn is_run_file(name: &str) -> bool {
         name.strip_prefix(role.as_str())
             .is_some_and(|rest| matches!(rest, ".json" | ".json.new" | ".lock"))
     })
+}
+
+/// An id, in `tmp/` with a random number.
+fn is_picture(name: &str) -> bool {
+    let (id, number) = name.split_once('.').unwrap_or((name, ""));
+    id.parse::<MediaId>().is_ok() && number.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn is_log(name: &str) -> bool {

@@ -7,8 +7,8 @@ use crate::{
     adapters::near::NearBodies,
     config::Config,
     ports::{
-        BodyCache, Bus, GraphStore, Hints, KeyStore, Outbox, RateLimiter, RelationCache, Rpc,
-        TimelineCache, TimelineStore, TweetStore, UserStore,
+        BlobStore, BodyCache, Bus, GraphStore, Hints, KeyStore, MediaStore, Outbox, RateLimiter,
+        RelationCache, Rpc, TimelineCache, TimelineStore, TweetStore, UserStore,
     },
     rt::{Rt, Shutdown},
     services::{
@@ -34,6 +34,7 @@ pub(super) struct UserBackend {
 #[derive(Clone)]
 pub(super) struct TweetBackend {
     pub(super) tweets: Arc<dyn TweetStore>,
+    pub(super) media: Arc<dyn MediaStore>,
     pub(super) outbox: Arc<dyn Outbox>,
 }
 
@@ -74,6 +75,8 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) config: Arc<Config>,
     pub(super) token: Secret,
+    /// The bytes of pictures.
+    pub(super) blobs: Arc<dyn BlobStore>,
     /// What a timeline role of this process does.
     pub(super) halves: Halves,
     pub(super) stop: Shutdown,
@@ -102,9 +105,11 @@ impl Shared {
                 Some(user::build(common, user::Deps { users, graph, keys, outbox, bus }))
             }
             Role::Tweet => {
-                let TweetBackend { tweets, outbox } = backends.tweet.clone()?;
+                let TweetBackend { tweets, media, outbox } = backends.tweet.clone()?;
                 let bus = backends.bus.clone()?;
-                Some(tweet::build(common, tweet::Deps { tweets, outbox, bus, hints }))
+                let blobs = Arc::clone(&self.blobs);
+                let deps = tweet::Deps { tweets, media, blobs, outbox, bus, hints };
+                Some(tweet::build(common, deps))
             }
             Role::Timeline => {
                 let TimelineBackend { store, cache, relations, bodies } =

@@ -24,6 +24,7 @@ use super::{
     data_dir::{Lock, RunFile},
     listen::{Bound, Bounds, bind},
     node::Node,
+    pictures::Pictures,
     roles::Shared,
 };
 use crate::{
@@ -90,6 +91,8 @@ impl Process {
         let ((opened, token), lock) =
             opened.await.inspect_err(|_: &StackError| dir.undo_shared(found))?;
 
+        let pictures = Pictures::in_folder(&dir, &rt, &token).await;
+        let (opened, pictures) = opened.or_close(&rt, pictures).await?;
         let proof = Proof::new(&token.0);
         let rpc = Peers::new(rt.clone(), proof.clone());
         let stop = Shutdown::new();
@@ -99,6 +102,7 @@ impl Process {
             metrics: Metrics::new(),
             config: Arc::clone(&config),
             token,
+            blobs: pictures.blobs,
             halves,
             stop: stop.clone(),
         };
@@ -134,7 +138,11 @@ impl Process {
             let admin_router = state.router().fallback_service(service.internal.clone());
             // The gateway is called by clients only.
             let called = (role != Role::Gateway).then(|| proof.clone());
-            node.servers.push(public.serve(service.public.clone(), bounds, called));
+            let mut routes = service.public.clone();
+            if role == Role::Gateway {
+                routes = routes.merge(pictures.router.clone());
+            }
+            node.servers.push(public.serve(routes, bounds, called));
             node.servers.push(admin.serve(admin_router, bounds, Some(proof.clone())));
             runs.push((role, run));
         }

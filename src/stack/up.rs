@@ -18,6 +18,7 @@ use super::{
     data_dir::{Found, Lock, RunFile},
     listen::{Bound, Bounds, bind},
     node::Node,
+    pictures::Pictures,
     roles::Shared,
 };
 use crate::{
@@ -134,6 +135,8 @@ impl Prepared {
         let began = Instant::now();
         let token = dir.service_token(&rt);
         let (opened, token) = opened.or_close(&rt, token).await?;
+        let pictures = Pictures::in_folder(&dir, &rt, &token).await;
+        let (opened, pictures) = opened.or_close(&rt, pictures).await?;
         let proof = Proof::new(&token.0);
         let rpc = Peers::new(rt.clone(), proof.clone());
         let stop = Shutdown::new();
@@ -143,6 +146,7 @@ impl Prepared {
             metrics: metrics.clone(),
             config: Arc::clone(&config),
             token,
+            blobs: pictures.blobs,
             halves: Halves::BOTH,
             stop: stop.clone(),
         };
@@ -167,7 +171,7 @@ impl Prepared {
             token: shared.token.clone(),
         };
         let bounds = Bounds::of(&config.up);
-        node.servers.push(public.serve(page, bounds, None));
+        node.servers.push(public.serve(page.merge(pictures.router), bounds, None));
         let admin_router = admin_state.router().merge(internal);
         node.servers.push(admin.serve(admin_router, bounds, Some(proof)));
         let ready = told.run_until_cancelled(node.until_ready(config.up.ready_timeout())).await;

@@ -8,6 +8,7 @@ use super::{
     Pg,
     graph::PgGraph,
     keys::PgKeys,
+    media::PgMedia,
     migrate::{TWEET, USER, migrate},
     outbox::PgOutbox,
     tweets::PgTweets,
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     config,
-    ports::{GraphStore, KeyStore, Outbox, TweetStore, UserStore},
+    ports::{GraphStore, KeyStore, MediaStore, Outbox, TweetStore, UserStore},
     rt::Rt,
 };
 
@@ -90,9 +91,11 @@ pub struct UserStores {
 pub struct TweetStores {
     /// Tweets.
     pub tweets: Arc<dyn TweetStore>,
+    /// What is known of uploads.
+    pub media: Arc<dyn MediaStore>,
     /// Events of tweets.
     pub outbox: Arc<dyn Outbox>,
-    /// The pool under both.
+    /// The pool under all of them.
     pub db: Pg,
 }
 
@@ -134,6 +137,7 @@ impl TweetStores {
     pub fn over(db: Pg) -> Self {
         Self {
             tweets: Arc::new(PgTweets::new(db.clone())),
+            media: Arc::new(PgMedia::new(db.clone())),
             outbox: Arc::new(PgOutbox::new(db.clone(), TWEET_OUTBOX)),
             db,
         }

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::Check;
 use crate::{
-    domain::{Body, DisplayName, Entry, Handle, TweetId, TweetText, UserId, Window},
+    domain::{Body, DisplayName, Entry, Handle, MediaList, TweetId, TweetText, UserId, Window},
     ports::{Outbox, OutboxRow, Outcome, Read},
     rt::{BoxFuture, Rt},
     wire::{events::Event, trace::TraceContext},
@@ -118,6 +118,7 @@ pub(super) fn body(id: u64, author: u64) -> Body {
         handle: handle(author),
         name: name(author),
         text: TweetText::parse(&format!("<b>tweet</b> {id} é 🦀\n'\"")).expect("it is short"),
+        media: MediaList::default(),
         created_at_ms: NOW_MS,
     }
 }

@@ -7,7 +7,7 @@ use chirp::{
     domain::{Body, DisplayName, Handle, MediaList, TweetId, TweetText, UserId},
     ports::{
         Created, NewTweet, Outcome, TweetStore,
-        contract::{Outage, graph, keys, outbox, tweets, users},
+        contract::{Outage, graph, keys, media, outbox, tweets, users},
     },
     wire::events::Event,
 };
@@ -92,6 +92,15 @@ pub async fn tweets_keep_their_contract(server: Server) {
     hold(&rt, tweets::BEHAVIOURS, || {
         let (TweetStores { tweets, outbox, .. }, outage) = databases.tweet();
         tweets::Context { tweets, outbox, rt: rt.clone(), outage }
+    })
+    .await;
+}
+
+pub async fn uploads_keep_their_contract(server: Server) {
+    let (rt, databases) = (server.rt.clone(), Databases::of(server));
+    hold(&rt, media::BEHAVIOURS, || {
+        let (TweetStores { media, tweets, .. }, outage) = databases.tweet();
+        media::Context { media, tweets, rt: rt.clone(), outage }
     })
     .await;
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "files and connections live on real time")]
 #![allow(clippy::disallowed_types, reason = "maps here have fixed hashers")]
 
+pub mod circuit;
 mod clock_map;
 pub mod embedded;
 pub mod near;

@@ -5,6 +5,7 @@
 //! the services have been built with it, because they need it to be built.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     sync::{
@@ -18,7 +19,7 @@ use std::{
 use async_trait::async_trait;
 use axum::{Router, body::Body};
 use http::{
-    Request, Response, StatusCode, Uri,
+    HeaderName, Request, Response, StatusCode, Uri,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use hyper_util::{
@@ -42,6 +43,9 @@ use crate::{
 
 /// What a replica answers 200 to on its internal door when it may be called.
 pub const READYZ: &str = "/readyz";
+/// Stands in an answer that was given instead of any work on the request: the role behind the
+/// listener is not there yet. The request may be sent elsewhere, whatever it is.
+pub const NOT_BEGUN: HeaderName = HeaderName::from_static("x-chirp-not-begun");
 /// A peer is asked for its health this often.
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 /// A health check that takes longer has failed.
@@ -58,14 +62,30 @@ const IDLE_MAX: usize = 64;
 pub struct Peers {
     rt: Rt,
     replicas: [RwLock<Vec<Arc<Replica>>>; Role::ALL.len()],
+    names: Names,
     client: Client<Proven, Body>,
 }
+
+/// Where a replica elsewhere is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// Its public listener.
+    pub public: SocketAddr,
+    /// Its admin listener.
+    pub internal: SocketAddr,
+    /// The name that gave both addresses, if one did.
+    pub host: Option<String>,
+}
+
+/// Under which name an address was found, as `host:port`.
+type Names = Arc<RwLock<BTreeMap<SocketAddr, String>>>;
 
 /// Makes connections, and keeps only those whose other end proves to be of this system.
 #[derive(Clone)]
 struct Proven {
     connector: HttpConnector,
     proof: Proof,
+    names: Names,
     rt: Rt,
 }
 
@@ -79,12 +99,14 @@ impl tower::Service<Uri> for Proven {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let (proof, rt) = (self.proof.clone(), self.rt.clone());
+        let (proof, names, rt) = (self.proof.clone(), Arc::clone(&self.names), self.rt.clone());
         let connecting = self.connector.call(to);
         Box::pin(async move {
             let mut stream = connecting.await?.into_inner();
             let at = stream.peer_addr()?;
-            let proven = rt.timeout(CONNECT_LIMIT, proof.demand(&mut stream, at)).await;
+            let name = names.read().get(&at).cloned();
+            let proven = proof.demand(&mut stream, at, name.as_deref());
+            let proven = rt.timeout(CONNECT_LIMIT, proven).await;
             proven.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))?;
             Ok(TokioIo::new(stream))
         })
@@ -93,7 +115,21 @@ impl tower::Service<Uri> for Proven {
 
 enum Replica {
     Local { public: Router, internal: Router },
-    Remote { public: Authority, internal: Authority, healthy: AtomicBool },
+    Remote { at: Remote, public: Authority, internal: Authority, healthy: AtomicBool },
+}
+
+impl Replica {
+    fn remote(at: Remote, healthy: bool) -> Arc<Self> {
+        let authority = |address: SocketAddr| {
+            Authority::try_from(address.to_string()).expect("an address with a port is one")
+        };
+        let (public, internal) = (authority(at.public), authority(at.internal));
+        Arc::new(Self::Remote { at, public, internal, healthy: AtomicBool::new(healthy) })
+    }
+
+    fn is_at(&self, place: &Remote) -> bool {
+        matches!(self, Self::Remote { at, .. } if at == place)
+    }
 }
 
 impl Peers {
@@ -104,13 +140,15 @@ impl Peers {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_LIMIT));
         connector.set_nodelay(true);
+        let names = Names::default();
+        let proven = Proven { connector, proof, names: Arc::clone(&names), rt: rt.clone() };
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_LIMIT)
             .pool_max_idle_per_host(IDLE_MAX)
-            .build(Proven { connector, proof, rt: rt.clone() });
-        Arc::new(Self { rt, replicas: Default::default(), client })
+            .build(proven);
+        Arc::new(Self { rt, replicas: Default::default(), names, client })
     }
 
     /// Adds a replica in this process. Gives its number among the replicas of `role`.
@@ -122,18 +160,48 @@ impl Peers {
     /// old port may be somebody else's by now. It counts as healthy until a call or a health check
     /// shows otherwise.
     pub fn set_remote(&self, role: Role, public: SocketAddr, internal: SocketAddr) {
-        let authority = |address: SocketAddr| {
-            Authority::try_from(address.to_string()).expect("an address with a port is one")
-        };
-        let healthy = AtomicBool::new(true);
-        let (public, internal) = (authority(public), authority(internal));
-        *self.replicas[role as usize].write() =
-            vec![Arc::new(Replica::Remote { public, internal, healthy })];
+        let only = Replica::remote(Remote { public, internal, host: None }, true);
+        *self.replicas[role as usize].write() = vec![only];
     }
 
-    /// Forgets the replicas of `role`: nothing is sent to them any more.
-    pub fn forget(&self, role: Role) {
-        self.replicas[role as usize].write().clear();
+    /// Makes the replicas at `places` the only ones of `role`. Those that were known keep what is known
+    /// of their health; new ones are called only if there is no better one, until a health check.
+    pub fn set_remotes(&self, role: Role, places: &[Remote]) {
+        for place in places {
+            let Some(host) = &place.host else { continue };
+            let mut names = self.names.write();
+            for at in [place.public, place.internal] {
+                names.insert(at, format!("{host}:{}", at.port()));
+            }
+        }
+        let mut replicas = self.replicas[role as usize].write();
+        // Who stays keeps its place before newcomers: callers count what is open by place.
+        replicas.retain(|replica| places.iter().any(|place| replica.is_at(place)));
+        for place in places {
+            if !replicas.iter().any(|replica| replica.is_at(place)) {
+                replicas.push(Replica::remote(place.clone(), false));
+            }
+        }
+        drop(replicas);
+        let is_used = |at: &SocketAddr| {
+            let uses = |replica: &Arc<Replica>| match &**replica {
+                Replica::Local { .. } => false,
+                Replica::Remote { at: place, .. } => [place.public, place.internal].contains(at),
+            };
+            self.replicas.iter().any(|role| role.read().iter().any(uses))
+        };
+        self.names.write().retain(|at, _| is_used(at));
+    }
+
+    /// The admin listeners of the replicas of `role` that are elsewhere.
+    #[must_use]
+    pub fn internal_addresses(&self, role: Role) -> Vec<SocketAddr> {
+        let replicas = self.replicas[role as usize].read();
+        let remote = |replica: &Arc<Replica>| match &**replica {
+            Replica::Local { .. } => None,
+            Replica::Remote { at, .. } => Some(at.internal),
+        };
+        replicas.iter().filter_map(remote).collect()
     }
 
     fn add(&self, role: Role, replica: Replica) -> usize {
@@ -188,6 +256,10 @@ impl Peers {
         *request.uri_mut() = absolute(to, request.uri().path_and_query().cloned());
         *request.version_mut() = http::Version::HTTP_11;
         match self.client.request(request).await {
+            Ok(answer) if answer.headers().contains_key(NOT_BEGUN) => {
+                healthy.store(false, Ordering::Relaxed);
+                Outcome::Failed(unavailable(format!("{to} is not ready yet")))
+            }
             Ok(answer) => Outcome::Done(answer.map(Body::new)),
             Err(error) if error.is_connect() => {
                 // Only a health check brings it back: one that drains still takes connections.

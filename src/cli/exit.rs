@@ -38,11 +38,15 @@ pub(crate) enum Exit {
     Timeout = 16,
     /// The system gives too few open files or threads.
     Resources = 17,
+    /// A server that keeps data cannot be used.
+    Store = 18,
+    /// The schema of a store is behind, or not this program's.
+    Schema = 19,
 }
 
 impl Exit {
     /// Every code, in order.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -55,6 +59,8 @@ impl Exit {
         Self::NotRunning,
         Self::Timeout,
         Self::Resources,
+        Self::Store,
+        Self::Schema,
     ];
 
     /// The number.
@@ -79,6 +85,8 @@ impl Exit {
             Self::NotRunning => "nothing runs on the data folder",
             Self::Timeout => "it did not become ready, or did not stop, in time",
             Self::Resources => "the system gives too few open files or threads",
+            Self::Store => "a server that keeps data cannot be used",
+            Self::Schema => "the schema of a store is behind, or not this program's",
         }
     }
 }
@@ -157,6 +165,20 @@ impl From<StackError> for Failure {
             StackError::Version { .. } => (
                 Exit::Version,
                 "use the newer program that wrote it, or another folder with `--data-dir`"
+                    .to_owned(),
+            ),
+            StackError::Store(_) => (
+                Exit::Store,
+                "`chirp config show` says where it is looked for, and as whom".to_owned(),
+            ),
+            StackError::Schema(_) => (
+                Exit::Schema,
+                "`chirp migrate` takes the steps that are missing, `chirp migrate --check` lists them"
+                    .to_owned(),
+            ),
+            StackError::Token(_) => (
+                Exit::Config,
+                "set `serve.service_token` or `serve.service_token_file`, the same for all roles"
                     .to_owned(),
             ),
             StackError::Locked { .. } => (

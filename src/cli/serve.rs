@@ -9,12 +9,12 @@ use super::{
 };
 use crate::{
     config::{Config, Override, env},
-    rt::tokio_rt::TokioRuntime,
+    rt::{Shutdown, tokio_rt::TokioRuntime},
     services::timeline::Halves,
     stack::{
         StackError,
         crash_marks::CrashMarks,
-        serve::{Peer, Process},
+        serve::{Peer, Process, Told},
         signals::Signals,
     },
     telemetry::logs,
@@ -23,10 +23,11 @@ use crate::{
 
 /// Flags of `serve`.
 ///
-/// Processes over one data folder find each other through it. What is limited, because the
-/// embedded caches live in the process of the timeline role: each role runs in one process per
-/// data folder, and `Prefer: wait` is answered by its time-out unless the tweet and the timeline
-/// role share a process.
+/// Processes over one data folder find each other through it; or `[peers]` of the configuration says
+/// where the others are. Over embedded stores, whose caches live in the process of the timeline role,
+/// each role runs in one process per data folder, and `Prefer: wait` is answered by its time-out
+/// unless the tweet and the timeline role share a process. Over servers (`[backends] kind =
+/// "external"`) a role may run in any number of processes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Which roles: `gateway`, `user`, `tweet`, `timeline`, with commas; or `all`
@@ -134,8 +135,10 @@ async fn until_told(
     logs::install(std::io::stderr, &config.log);
     let rt = TokioRuntime::with_points(marks.as_ref().map(CrashMarks::hook));
     let names = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(",");
-    let halves = args.worker.halves();
-    let mut start = std::pin::pin!(Process::start(Arc::new(config), rt, roles, halves, &args.peer));
+    let told =
+        Told { roles: roles.to_vec(), halves: args.worker.halves(), peers: args.peer.clone() };
+    let stop = Shutdown::new();
+    let mut start = std::pin::pin!(Process::start(Arc::new(config), rt, told, &stop));
     let started = tokio::select! {
         biased;
         () = signals.next() => None,
@@ -143,8 +146,13 @@ async fn until_told(
     };
     let Some(started) = started else {
         signals.next_one_kills();
+        stop.cancel();
         // It is not dropped: a thread may be making files, which are closed once they are open.
-        start.await?.stop().await;
+        match start.await {
+            Ok(process) => process.stop().await,
+            Err(StackError::Stopped) => {}
+            Err(error) => return Err(error.into()),
+        }
         return Ok(stopped_early(context));
     };
     let mut process = started?;

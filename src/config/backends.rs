@@ -14,11 +14,14 @@ pub struct Backends {
     /// `embedded`: files of the data folder. `external`: the servers that `[postgres]`, `[redis]`,
     /// `[cassandra]` and `[aws]` name. Default `embedded`.
     pub kind: String,
+    /// Whether a process that opens external stores first brings their schema up to date. Without, it
+    /// refuses one that is behind, and `chirp migrate` is somebody else's step. Default true.
+    pub migrate: bool,
 }
 
 impl Default for Backends {
     fn default() -> Self {
-        Self { kind: "embedded".to_owned() }
+        Self { kind: "embedded".to_owned(), migrate: true }
     }
 }
 

@@ -14,9 +14,11 @@ mod http;
 pub mod load;
 mod log;
 mod media;
+mod peers;
 mod postgres;
 pub mod redis;
 mod relay;
+mod serve;
 mod timeline;
 mod up;
 
@@ -31,8 +33,10 @@ pub use http::Http;
 pub use load::{ConfigError, Loaded, Origin, Override, Sources, load};
 pub use log::{LEVELS, Log};
 pub use media::Media;
+pub use peers::{Peers, Place};
 pub use postgres::{Postgres, TLS_MODES};
 pub use relay::Relay;
+pub use serve::Serve;
 pub use timeline::Timeline;
 pub use up::Up;
 
@@ -66,6 +70,12 @@ pub struct Config {
     /// Where a local stack listens and keeps its data.
     #[serde(default)]
     pub up: Up,
+    /// What a role in a process of its own needs besides.
+    #[serde(default)]
+    pub serve: Serve,
+    /// Where the other roles are.
+    #[serde(default)]
+    pub peers: Peers,
     /// What is logged.
     #[serde(default)]
     pub log: Log,
@@ -96,6 +106,8 @@ impl Config {
     /// The first value that is out of range.
     pub fn validate(&self) -> Result<(), Invalid> {
         self.up.validate()?;
+        self.serve.validate()?;
+        self.peers.validate()?;
         self.log.validate()?;
         self.backends.validate()?;
         self.postgres.validate()?;
@@ -111,6 +123,20 @@ impl Config {
         toml::Table::try_from(self).expect("sections are tables of numbers and texts")
     }
 
+    /// The same, for other eyes: a secret that is set is [`MASK`].
+    #[must_use]
+    pub fn to_masked_table(&self) -> toml::Table {
+        let mut table = self.to_table();
+        for (_, section) in &mut table {
+            for (key, value) in section.as_table_mut().into_iter().flatten() {
+                if is_secret(key) && value.as_str() != Some("") {
+                    *value = toml::Value::String(MASK.to_owned());
+                }
+            }
+        }
+        table
+    }
+
     /// Free ports, cheap hashing and generous rate limits.
     #[must_use]
     pub fn for_tests() -> Self {
@@ -118,7 +144,11 @@ impl Config {
     }
 }
 
-/// Whether the value of `key` must not be shown.
+/// What is shown in the place of a secret.
+pub const MASK: &str = "***";
+
+/// Whether the value of `key` must not be shown. Every field of the type [`Secret`] has such a name,
+/// so that nobody need look at types; a test holds that.
 #[must_use]
 pub fn is_secret(key: &str) -> bool {
     ["secret", "token", "password"].iter().any(|word| key.ends_with(word))
@@ -174,5 +204,39 @@ impl Services {
     pub fn for_tests() -> Self {
         let (auth, http, media) = (Auth::for_tests(), Http::for_tests(), Media::for_tests());
         Self { auth, http, media, ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_is_set_is_masked_and_an_empty_one_is_seen_to_be_empty() {
+        let secret = |text: &str| Secret(text.to_owned());
+        let mut config = Config::default();
+        config.postgres.password = secret("hunter2");
+        config.serve.service_token = secret("hunter2");
+        config.aws.access_key_secret = secret("hunter2");
+        let table = config.to_masked_table();
+        assert!(!toml::to_string(&table).unwrap().contains("hunter2"));
+        assert_eq!(table["postgres"]["password"].as_str(), Some(MASK));
+        assert_eq!(table["redis"]["password"].as_str(), Some(""));
+        assert_eq!(table["serve"]["service_token_file"].as_str(), Some(""));
+    }
+
+    #[test]
+    fn every_field_that_is_a_secret_is_known_by_its_name() {
+        let sections = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/config"));
+        let mut secrets = 0;
+        for section in sections.unwrap() {
+            let text = std::fs::read_to_string(section.unwrap().path()).unwrap();
+            let fields = text.lines().filter_map(|line| line.trim().strip_prefix("pub "));
+            for name in fields.filter_map(|field| field.strip_suffix(": Secret,")) {
+                secrets += 1;
+                assert!(is_secret(name), "`{name}` would be shown");
+            }
+        }
+        assert!(secrets >= 5, "only {secrets} were found");
     }
 }

@@ -13,7 +13,8 @@
 //! | `logs/` | logs of `chirp up` |
 //!
 //! `chirp up` holds `chirp.lock` alone. Processes of `chirp serve` share it, and each holds the
-//! lock of every role it runs, so that no role of a data folder runs twice.
+//! lock of every role it runs, so that no role of a data folder runs twice over embedded stores. Over
+//! servers it may: then its other processes have `run/<role>-<n>.lock` and `.json` ([`seat`]).
 
 use std::{
     collections::BTreeSet,
@@ -27,10 +28,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use self::seat::Seat;
 use super::StackError;
 use crate::{
     adapters::embedded::durable::read_secret, rt::Rt, services::kit::Secret, wire::routes::Role,
 };
+
+pub mod seat;
 
 /// The file of the signing keys.
 pub use crate::adapters::embedded::keys::FILE as KEYS;
@@ -94,7 +98,7 @@ pub enum Running {
     Starting,
     /// `chirp up`.
     Up(RunFile),
-    /// Processes of `chirp serve`, by role.
+    /// Processes of `chirp serve`, by role; of a role over servers there may be several.
     Roles(Vec<(Role, RunFile)>),
 }
 
@@ -171,11 +175,7 @@ impl DataDir {
         let shared = self.claim(&self.root.join("chirp.lock"), File::try_lock_shared)?;
         let mut files = vec![shared];
         for role in roles {
-            let path = self.role_lock(*role);
-            let file = self.claim(&path, File::try_lock)?;
-            sign(&file, &path)?;
-            drop(fs::remove_file(self.run_file(Some(*role))));
-            files.push(file);
+            files.push(self.lock_seat(Seat::from(*role))?);
         }
         Ok(Lock { _files: files })
     }
@@ -191,11 +191,11 @@ impl DataDir {
             return Running::Nothing;
         }
         let mut roles = Vec::new();
-        for role in Role::ALL {
-            if !free(&self.role_lock(role))
-                && let Some(run) = self.read_run(Some(role))
+        for seat in self.seats() {
+            if !free(&self.seat_lock(seat))
+                && let Some(run) = self.read_run(Some(seat))
             {
-                roles.push((role, run));
+                roles.push((seat.role, run));
             }
         }
         match self.read_run(None) {
@@ -210,8 +210,11 @@ impl DataDir {
     #[must_use]
     pub fn holders(&self) -> BTreeSet<u32> {
         let whole = self.root.join("chirp.lock");
-        let locks =
-            if held(&whole) { vec![whole] } else { Role::ALL.map(|r| self.role_lock(r)).into() };
+        let locks = if held(&whole) {
+            vec![whole]
+        } else {
+            self.seats().into_iter().map(|seat| self.seat_lock(seat)).collect()
+        };
         let pid = |lock: PathBuf| -> Option<u32> {
             let pid = fs::read_to_string(&lock).ok()?.trim().parse().ok()?;
             (held(&lock) && has_open(pid, &lock)).then_some(pid)
@@ -219,19 +222,19 @@ impl DataDir {
         locks.into_iter().filter_map(pid).collect()
     }
 
-    /// The run file of `chirp up`, or of one role, if one lies there.
+    /// The run file of `chirp up`, or of one replica, if one lies there.
     #[must_use]
-    pub fn read_run(&self, role: Option<Role>) -> Option<RunFile> {
-        serde_json::from_slice(&fs::read(self.run_file(role)).ok()?).ok()
+    pub fn read_run(&self, seat: Option<Seat>) -> Option<RunFile> {
+        serde_json::from_slice(&fs::read(self.run_file(seat)).ok()?).ok()
     }
 
     /// Writes a run file, whole or not at all.
     ///
     /// # Errors
     /// [`StackError::Unwritable`].
-    pub fn write_run(&self, role: Option<Role>, run: &RunFile) -> Result<(), StackError> {
+    pub fn write_run(&self, seat: Option<Seat>, run: &RunFile) -> Result<(), StackError> {
         let json = serde_json::to_vec_pretty(run).expect("a run file has only string keys");
-        let path = self.run_file(role);
+        let path = self.run_file(seat);
         let fresh = path.with_extension("json.new");
         let write = || -> io::Result<()> {
             let mut file = File::create(&fresh)?;
@@ -243,9 +246,9 @@ impl DataDir {
     }
 
     /// Removes a run file.
-    pub fn remove_run(&self, role: Option<Role>) {
+    pub fn remove_run(&self, seat: Option<Seat>) {
         // Without the lock it says nothing, so a file that stays does no harm.
-        drop(fs::remove_file(self.run_file(role)));
+        drop(fs::remove_file(self.run_file(seat)));
     }
 
     /// The token by which roles know each other; made at the first start.
@@ -294,22 +297,11 @@ impl DataDir {
         Err(StackError::Corrupt { path, reason: "it is not 64 hexadecimal digits".to_owned() })
     }
 
-    /// Where a role is reached, while a process holds its lock: without that the addresses may be
-    /// anybody's by now.
-    #[must_use]
-    pub fn running_role(&self, role: Role) -> Option<RunFile> {
-        held(&self.role_lock(role)).then(|| self.read_run(Some(role))).flatten()
-    }
-
-    fn run_file(&self, role: Option<Role>) -> PathBuf {
-        match role {
+    fn run_file(&self, seat: Option<Seat>) -> PathBuf {
+        match seat {
             None => self.root.join("run.json"),
-            Some(role) => self.root.join("run").join(format!("{role}.json")),
+            Some(seat) => self.root.join("run").join(format!("{seat}.json")),
         }
-    }
-
-    fn role_lock(&self, role: Role) -> PathBuf {
-        self.root.join("run").join(format!("{role}.lock"))
     }
 
     /// Takes the lock `path`, which is made if it is missing.

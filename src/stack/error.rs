@@ -56,6 +56,15 @@ pub enum StackError {
         /// The version that this build reads and writes.
         known: i64,
     },
+    /// A server that keeps data cannot be reached, or lets nobody in.
+    #[error("{0}")]
+    Store(String),
+    /// The schema of a store is not the one that this program needs, and cannot be made so.
+    #[error("{0}")]
+    Schema(String),
+    /// The service token that is configured cannot be used.
+    #[error("the service token {0}")]
+    Token(String),
     /// Another process holds the data folder, or this role of it.
     #[error("the data folder `{}` is in use by {holder}", path.display())]
     Locked {

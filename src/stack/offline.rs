@@ -1,13 +1,12 @@
 //! What can be done to a data folder on which nothing runs.
 
-use std::sync::Arc;
-
-use super::{DataDir, StackError, backends::Opened, data_dir::Lock};
+use super::{DataDir, StackError, backends::Opened, data_dir::Lock, waits::Patience};
 use crate::{
     adapters::embedded::folder::{self, Folder},
     config::Config,
     ports::Outcome,
     rt::tokio_rt::TokioRuntime,
+    telemetry::Metrics,
     wire::routes::Role,
 };
 
@@ -75,6 +74,6 @@ fn lock(dir: &DataDir) -> Result<Lock, StackError> {
 }
 
 async fn open(dir: &DataDir, lock: Lock, roles: &[Role]) -> Result<(Opened, Lock), StackError> {
-    let config = Arc::new(Config::default());
-    Ok((Opened::open(dir, &TokioRuntime::handle(), &config, roles).await?, lock))
+    let (rt, config, metrics) = (TokioRuntime::handle(), Config::default(), Metrics::new());
+    Ok((Opened::open(dir, &rt, &config, &metrics, roles, &Patience::Once).await?, lock))
 }

@@ -7,6 +7,7 @@ use axum::Router;
 use super::{DataDir, StackError};
 use crate::{
     adapters::embedded::blobs::{FOLDER, FileBlobs, serve},
+    config::Config,
     ports::BlobStore,
     rt::Rt,
     services::kit::Secret,
@@ -21,15 +22,24 @@ pub(super) struct Pictures {
 }
 
 impl Pictures {
-    /// The folder of the data folder.
+    /// The one that is configured.
     ///
     /// # Errors
-    /// [`StackError::Unwritable`].
-    pub(super) async fn in_folder(
+    /// [`StackError`].
+    pub(super) async fn open(
+        _config: &Config,
         dir: &DataDir,
         rt: &Rt,
         token: &Secret,
     ) -> Result<Self, StackError> {
+        Self::in_folder(dir, rt, token).await
+    }
+
+    /// The folder of the data folder.
+    ///
+    /// # Errors
+    /// [`StackError::Unwritable`].
+    async fn in_folder(dir: &DataDir, rt: &Rt, token: &Secret) -> Result<Self, StackError> {
         let (root, clock, token) = (dir.root().to_owned(), rt.clone(), token.0.clone());
         let opened = rt.blocking(move || FileBlobs::open(&root, &token, clock)).await;
         let opened = opened.ok_or_else(|| StackError::other("open the pictures", "a panic"))?;

@@ -2,11 +2,10 @@
 
 use std::{fs, io, path::Path};
 
-use super::data_dir::{DataDir, Found};
+use super::data_dir::{DataDir, Found, seat::is_run_file};
 use crate::{
     adapters::embedded::{blobs, folder},
     domain::MediaId,
-    wire::routes::Role,
 };
 
 impl DataDir {
@@ -109,13 +108,6 @@ fn is_own(name: &str) -> bool {
         || matches!(name, "stores.json" | "stores.json.new" | "stores.lock")
         || matches!(name, "run.json" | "run.json.new")
         || name.strip_prefix("service.token.").is_some_and(token)
-}
-
-fn is_run_file(name: &str) -> bool {
-    Role::ALL.iter().any(|role| {
-        name.strip_prefix(role.as_str())
-            .is_some_and(|rest| matches!(rest, ".json" | ".json.new" | ".lock"))
-    })
 }
 
 /// An id, in `tmp/` with a random number.

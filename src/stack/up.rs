@@ -20,6 +20,7 @@ use super::{
     node::Node,
     pictures::Pictures,
     roles::Shared,
+    waits::{Patience, Waits},
 };
 use crate::{
     adapters::{embedded::folder, proof::Proof, rpc::Peers},
@@ -128,14 +129,19 @@ impl Prepared {
         let metrics = Metrics::new();
         // A damaged token is told before any store is touched.
         dir.read_token()?;
-        let opened = Opened::open(&dir, &rt, &config, &Role::ALL).await?;
-        let about = folder::STORES.join(", ");
+        let opened =
+            Opened::open(&dir, &rt, &config, &metrics, &Role::ALL, &Patience::Once).await?;
+        let about = if config.backends.external() {
+            "PostgreSQL, Redis, Cassandra, SNS and SQS".to_owned()
+        } else {
+            folder::STORES.join(", ")
+        };
         progress(Phase { name: "stores", about, took: began.elapsed() });
 
         let began = Instant::now();
         let token = dir.service_token(&rt);
         let (opened, token) = opened.or_close(&rt, token).await?;
-        let pictures = Pictures::in_folder(&dir, &rt, &token).await;
+        let pictures = Pictures::open(&config, &dir, &rt, &token).await;
         let (opened, pictures) = opened.or_close(&rt, pictures).await?;
         let proof = Proof::new(&token.0);
         let rpc = Peers::new(rt.clone(), proof.clone());
@@ -166,6 +172,7 @@ impl Prepared {
             outboxes: opened.backends.outboxes(),
             peers: rpc,
             ready: node.ready.clone(),
+            waits: Waits::default(),
             draining: node.draining.clone(),
             config: Arc::clone(&config),
             token: shared.token.clone(),
@@ -243,6 +250,7 @@ impl Stack {
 
     /// Stops it: not ready, no new connections, requests in work finish, loops end, stores close.
     pub async fn stop(self) {
+        self.opened.stop_receiving();
         self.node.stop(self.drain).await;
         self.opened.close(&self.rt).await;
         self.dir.remove_run(None);

@@ -1,0 +1,208 @@
+//! Servers as backends: databases of the user and the tweet role, the shared caches, the durable copy
+//! and the bus. Several processes of a role may run over them, so nothing that somebody holds is taken
+//! up at a start: it comes back when its time runs out.
+//!
+//! A role that waits at its start waits for what it cannot answer without: its database, or the
+//! durable copy. Caches, limits and hints may be away, at a start as at any other time.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    super::{
+        StackError,
+        roles::{Backends, TimelineBackend, TweetBackend, UserBackend},
+        waits::Patience,
+    },
+    Servers,
+};
+use crate::{
+    adapters::{
+        circuit::{Circuit, Guarded, Intake},
+        postgres::{self, TweetStores, UserStores},
+        redis::{Redis, RedisCache, RedisHints, RedisLimiter},
+    },
+    config::Config,
+    ports::{
+        BodyCache, Bus, GraphStore, KeyStore, MediaStore, Outbox, RateLimiter, RelationCache,
+        TimelineCache, TimelineStore, TweetStore, UserStore,
+    },
+    rt::Rt,
+    telemetry::Metrics,
+    wire::routes::Role,
+};
+
+/// The pause after the first attempt at a store that is not there; doubles up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// The longest pause between two attempts: a store that came is found soon, and a log is not filled.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// Why a store was not opened.
+struct Trouble {
+    /// One sentence.
+    why: String,
+    /// A later attempt may go better.
+    passes: bool,
+}
+
+impl From<postgres::OpenError> for Trouble {
+    fn from(error: postgres::OpenError) -> Self {
+        Self { why: error.to_string(), passes: error.passes() }
+    }
+}
+
+impl From<Trouble> for StackError {
+    fn from(Trouble { why, passes }: Trouble) -> Self {
+        if passes { Self::Store(why) } else { Self::Schema(why) }
+    }
+}
+
+/// The shortest poll of the bus, whatever the pause before a stop is: polls cost money.
+const POLL_MIN: Duration = Duration::from_secs(1);
+
+/// Opens what `roles` use. Also gives what is closed at the end.
+pub(super) async fn open(
+    rt: &Rt,
+    config: &Config,
+    metrics: &Metrics,
+    roles: &[Role],
+    patience: &Patience,
+) -> Result<(Backends, Servers), StackError> {
+    let has = |role: Role| roles.contains(&role);
+    let migrate = config.backends.migrate;
+    let user = when(has(Role::User), || {
+        attempts(rt, patience, "postgres of the user role", || {
+            UserStores::open(rt, &config.postgres, migrate)
+        })
+    });
+    let tweet = when(has(Role::Tweet), || {
+        attempts(rt, patience, "postgres of the tweet role", || {
+            TweetStores::open(rt, &config.postgres, migrate)
+        })
+    });
+    let copy = when(has(Role::Timeline), || {
+        attempts(rt, patience, "cassandra", || copy(rt, config, migrate))
+    });
+    let uses_bus = roles.iter().any(|role| *role != Role::Gateway);
+    let bus = when(uses_bus, || attempts(rt, patience, "bus", || bus(rt, config)));
+    let redis = Redis::new(rt.clone(), config.redis.clone());
+    let ping = async {
+        match patience {
+            // Whoever starts a whole stack wants to be told now.
+            Patience::Once => {
+                redis.ping().await.map_err(|error| StackError::Store(error.to_string()))
+            }
+            Patience::Wait(_) => Ok(()),
+        }
+    };
+    let (user, tweet, copy, bus, ()) = futures_util::try_join!(user, tweet, copy, bus, ping)?;
+
+    let databases = user.iter().map(|user| &user.db).chain(tweet.iter().map(|tweet| &tweet.db));
+    let databases = databases.cloned().collect();
+    let circuit = |store| Circuit::new(store, rt, metrics);
+    let caches = circuit("redis");
+    let mut needs = vec![Arc::clone(&caches)];
+    let timeline = copy.map(|store| {
+        let copy = circuit("cassandra");
+        needs.push(Arc::clone(&copy));
+        timeline(config, store, &copy, &redis, &caches)
+    });
+    let poll_max = config.serve.drain_delay().max(POLL_MIN);
+    let intake = bus.map(|bus| {
+        let bus = Guarded::<dyn Bus>::new(bus, &circuit("bus"));
+        Intake::new(bus, rt, needs, poll_max)
+    });
+    let limiter = Arc::new(RedisLimiter::new(Arc::clone(&redis)));
+    let backends = Backends {
+        user: user.map(|stores| user_role(stores, &circuit("postgres_user"))),
+        tweet: tweet.map(|stores| tweet_role(stores, &circuit("postgres_tweet"))),
+        timeline,
+        bus: intake.clone().map(|intake| intake as Arc<dyn Bus>),
+        limiter: Guarded::<dyn RateLimiter>::new(limiter, &caches),
+        hints: Arc::new(RedisHints::new(redis)),
+    };
+    Ok((backends, Servers { databases, intake }))
+}
+
+fn user_role(stores: UserStores, circuit: &Arc<Circuit>) -> UserBackend {
+    UserBackend {
+        users: Guarded::<dyn UserStore>::new(stores.users, circuit),
+        graph: Guarded::<dyn GraphStore>::new(stores.graph, circuit),
+        keys: Guarded::<dyn KeyStore>::new(stores.keys, circuit),
+        outbox: Guarded::<dyn Outbox>::new(stores.outbox, circuit),
+    }
+}
+
+fn tweet_role(stores: TweetStores, circuit: &Arc<Circuit>) -> TweetBackend {
+    TweetBackend {
+        tweets: Guarded::<dyn TweetStore>::new(stores.tweets, circuit),
+        media: Guarded::<dyn MediaStore>::new(stores.media, circuit),
+        outbox: Guarded::<dyn Outbox>::new(stores.outbox, circuit),
+    }
+}
+
+fn timeline(
+    config: &Config,
+    store: Arc<dyn TimelineStore>,
+    copy: &Arc<Circuit>,
+    redis: &Arc<Redis>,
+    caches: &Arc<Circuit>,
+) -> TimelineBackend {
+    let entries_max = usize::try_from(config.services.timeline.entries_max);
+    let cache = RedisCache::new(Arc::clone(redis), entries_max.unwrap_or(usize::MAX));
+    let cache = Arc::new(cache);
+    TimelineBackend {
+        store: Guarded::<dyn TimelineStore>::new(store, copy),
+        cache: Guarded::<dyn TimelineCache>::new(cache.clone(), caches),
+        relations: Guarded::<dyn RelationCache>::new(cache.clone(), caches),
+        bodies: Guarded::<dyn BodyCache>::new(cache, caches),
+    }
+}
+
+async fn when<T, F: Future<Output = Result<T, StackError>>>(
+    wanted: bool,
+    open: impl FnOnce() -> F,
+) -> Result<Option<T>, StackError> {
+    if wanted { open().await.map(Some) } else { Ok(None) }
+}
+
+/// Opens a store, as often as `patience` allows.
+async fn attempts<T, E: Into<Trouble>>(
+    rt: &Rt,
+    patience: &Patience,
+    store: &'static str,
+    open: impl AsyncFn() -> Result<T, E>,
+) -> Result<T, StackError> {
+    let mut pause = RETRY_MIN;
+    loop {
+        let trouble = match open().await {
+            Ok(opened) => {
+                if let Patience::Wait(waits) = patience {
+                    waits.done(store);
+                }
+                return Ok(opened);
+            }
+            Err(error) => error.into(),
+        };
+        match patience {
+            Patience::Wait(waits) if trouble.passes => {
+                tracing::warn!(store, why = trouble.why, "waiting for a store");
+                waits.note(store, &trouble.why);
+                rt.sleep(rt.jitter(pause)).await;
+                pause = (pause * 2).min(RETRY_MAX);
+            }
+            _ => return Err(trouble.into()),
+        }
+    }
+}
+
+async fn copy(
+    _rt: &Rt,
+    _config: &Config,
+    _migrate: bool,
+) -> Result<Arc<dyn TimelineStore>, Trouble> {
+    Err(Trouble { why: "the durable copy has no adapter yet".to_owned(), passes: false })
+}
+
+async fn bus(_rt: &Rt, _config: &Config) -> Result<Arc<dyn Bus>, Trouble> {
+    Err(Trouble { why: "the bus has no adapter yet".to_owned(), passes: false })
+}

@@ -35,8 +35,8 @@ crash kills="25":
 # Adapters on real servers in containers (starts Docker); `just backends faults`
 backends filter="":
     ./scripts/docker-start
-    ./infra/local-images/build postgres redis
-    cargo test --locked --test backends --test redis_server -- {{ filter }}
+    ./infra/local-images/build
+    cargo test --locked --test backends -- {{ filter }}
 
 # Throughput beside a reference, in one run; `just bench --only read --seconds 30 --json out.json`
 bench *args:

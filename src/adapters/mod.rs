@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "files and connections live on real time")]
 #![allow(clippy::disallowed_types, reason = "maps here have fixed hashers")]
 
+pub(crate) mod aws;
 pub mod circuit;
 mod clock_map;
 pub mod embedded;
@@ -11,4 +12,5 @@ pub mod postgres;
 pub mod proof;
 pub mod redis;
 pub mod rpc;
+pub mod sns_sqs;
 mod sql;

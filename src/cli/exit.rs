@@ -6,6 +6,7 @@ use crate::{
     config::ConfigError,
     stack::{
         StackError,
+        containers::Trouble,
         data_dir::{KEYS, TOKEN},
         offline,
     },
@@ -42,11 +43,19 @@ pub(crate) enum Exit {
     Store = 18,
     /// The schema of a store is behind, or not this program's.
     Schema = 19,
+    /// Docker does not answer, or is too old.
+    Docker = 20,
+    /// An image is neither here nor to be had.
+    Image = 21,
+    /// A container does not start, or has ended.
+    Container = 22,
+    /// The data folder was used with other backends.
+    Backends = 23,
 }
 
 impl Exit {
     /// Every code, in order.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -61,6 +70,10 @@ impl Exit {
         Self::Resources,
         Self::Store,
         Self::Schema,
+        Self::Docker,
+        Self::Image,
+        Self::Container,
+        Self::Backends,
     ];
 
     /// The number.
@@ -87,6 +100,10 @@ impl Exit {
             Self::Resources => "the system gives too few open files or threads",
             Self::Store => "a server that keeps data cannot be used",
             Self::Schema => "the schema of a store is behind, or not this program's",
+            Self::Docker => "Docker does not answer, or is too old",
+            Self::Image => "an image is neither here nor to be had",
+            Self::Container => "a container does not start, or has ended",
+            Self::Backends => "the data folder was used with other backends",
         }
     }
 }
@@ -181,6 +198,15 @@ impl From<StackError> for Failure {
                 "set `serve.service_token` or `serve.service_token_file`, the same for all roles"
                     .to_owned(),
             ),
+            StackError::OtherKind { path, found, .. } => (
+                Exit::Backends,
+                format!(
+                    "start it with `--backends {found}`, choose another folder with `--data-dir`, or \
+                     begin anew: `chirp down --purge --data-dir {}` removes its data",
+                    quoted(path)
+                ),
+            ),
+            StackError::Containers(trouble) => in_containers(trouble),
             StackError::Locked { .. } => (
                 Exit::Locked,
                 "`chirp status` shows what runs, `chirp down` stops it; or choose another folder \
@@ -199,6 +225,57 @@ impl From<StackError> for Failure {
         };
         Self { exit, sentence, hint }
     }
+}
+
+/// Exit code and hint of what stands in the way of containers.
+fn in_containers(trouble: &Trouble) -> (Exit, String) {
+    let (exit, hint) = match trouble {
+        Trouble::Absent(_) => (
+            Exit::Docker,
+            "install Docker, or set DOCKER_HOST to where it is; `--backends embedded` needs none",
+        ),
+        Trouble::Silent(_) => (
+            Exit::Docker,
+            "start it (`systemctl start docker`), or see whether DOCKER_HOST is right; `--backends \
+             embedded` needs none",
+        ),
+        Trouble::Denied => (
+            Exit::Docker,
+            "add the user to the group of Docker (`usermod -aG docker USER`) and log in again; \
+             `--backends embedded` needs none",
+        ),
+        Trouble::Old { .. } => {
+            (Exit::Docker, "install Docker 19.03 or later; `--backends embedded` needs none")
+        }
+        Trouble::NoImage { server, .. } => {
+            let hint = format!(
+                "set CHIRP_IMAGE_{} to an image that can be had; or build images where none can be \
+                 pulled: `infra/local-images/build` in a checkout of the source",
+                server.to_uppercase()
+            );
+            return (Exit::Image, hint);
+        }
+        Trouble::NoSpace { .. } => (
+            Exit::Container,
+            "make room: `docker system df` shows what takes it, `docker system prune` frees it",
+        ),
+        Trouble::Start { .. } => {
+            (Exit::Container, "`chirp doctor` checks Docker, `docker events` may say why")
+        }
+        Trouble::Ended { .. } => {
+            (Exit::Container, "give Docker more memory: the four servers take 2 GB")
+        }
+        Trouble::Changed { .. } => (
+            Exit::Container,
+            "use the chirp and the image that made it, or begin anew: `chirp down --purge` removes \
+             containers and data",
+        ),
+        Trouble::Late { .. } => (
+            Exit::Timeout,
+            "allow more with `up.containers_timeout_ms`; the first start also pulls the images",
+        ),
+    };
+    (exit, hint.to_owned())
 }
 
 impl From<clap::Error> for Failure {

@@ -12,6 +12,7 @@ mod down;
 mod exit;
 mod logs;
 mod printer;
+mod reap;
 mod replay;
 mod serve;
 mod sim;
@@ -74,6 +75,9 @@ enum Verb {
     Config(config::Args),
     /// Print completions for a shell
     Completions(completions::Args),
+    /// Remove containers once their stack has gone
+    #[command(name = "__reap", hide = true)]
+    Reap(reap::Args),
 }
 
 /// Parses, dispatches, and gives the exit code.
@@ -107,6 +111,7 @@ pub fn main() -> ExitCode {
         Verb::Replay(args) => replay::run(&context, &args),
         Verb::Sim(args) => sim::run(&context, &args),
         Verb::Config(args) => config::run(&context, &args),
+        Verb::Reap(args) => reap::run(&args),
         Verb::Completions(args) => completions::run(&context, &args, command()),
     };
     let exit = result.unwrap_or_else(|failure: Failure| {

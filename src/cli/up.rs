@@ -1,22 +1,24 @@
 //! `chirp up`: the whole stack in one process.
 
 use std::{
-    io::Read,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
-    context::{Context, block_on_all_cores, call_me, enough_files},
+    context::{Context, block_on, block_on_all_cores, call_me, enough_files},
     exit::{Exit, Failure, quoted},
     status,
 };
 use crate::{
-    config::{Config, Override, env},
+    config::{Config, KINDS, Override, env},
     rt::{Shutdown, tokio_rt::TokioRuntime},
     stack::{
         DataDir, StackError,
+        containers::Engine,
         crash_marks::CrashMarks,
         data_dir::{RunFile, Running},
         signals::Signals,
@@ -31,6 +33,15 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Flags of `up`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// What fills the ports: files of the data folder (`embedded`); PostgreSQL, Redis, Cassandra and an
+    /// emulator of AWS in containers (`containers`); containers where Docker answers, else files
+    /// (`auto`); or the servers of the configuration (`external`) [default: embedded]
+    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    backends: Option<String>,
+    /// Keep containers, and what is in them, for the next `up`; without it they go with the stack. Once
+    /// kept they stay until `down --purge`
+    #[arg(long)]
+    reuse: bool,
     /// Give the terminal back once the stack is ready
     #[arg(long, short)]
     detach: bool,
@@ -61,6 +72,12 @@ impl Args {
         .into_iter()
         .flatten()
         .collect();
+        if let Some(kind) = &self.backends {
+            all.push(Override { flag: "--backends", key: "backends.kind", value: kind.clone() });
+        }
+        if self.reuse {
+            all.push(Override { flag: "--reuse", key: "up.reuse", value: "true".to_owned() });
+        }
         for (key, count) in &self.replicas {
             all.push(Override { flag: "--replicas", key, value: count.to_string() });
         }
@@ -82,7 +99,7 @@ fn replicas(text: &str) -> Result<(&'static str, u64), String> {
 
 /// Runs the verb.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let config = context.load(args.overrides())?.config;
+    let mut config = context.load(args.overrides())?.config;
     let dir = DataDir::at(&config.up.data_dir);
     if let Running::Up(_) = dir.running() {
         return already_up(context, &dir);
@@ -91,14 +108,35 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     if args.detach {
         return detach(context, &config, &dir);
     }
+    if config.backends.kind == "auto" {
+        let (kind, why) = block_on(automatic(&dir))??;
+        context.printer.talk(&format!("{kind} backends, as {why}"));
+        config.backends.kind = kind;
+    }
     if args.detached {
         // Fails only for a leader of a group, which nobody but `--detach` starts us as.
         let _ = rustix::process::setsid();
     }
-    match block_on_all_cores(until_told(context, config))?? {
+    match block_on_all_cores(until_told(context, args, config))?? {
         Some(exit) => Ok(exit),
         None => already_up(context, &dir),
     }
+}
+
+/// What `auto` means for a folder, and why.
+async fn automatic(dir: &DataDir) -> Result<(String, String), StackError> {
+    if let Some(kind) = dir.kind()? {
+        return Ok((kind, format!("`{}` has its data there", dir.root().display())));
+    }
+    Ok(match Engine::ask().await {
+        Ok(engine) => ("containers".to_owned(), format!("Docker {} answers", engine.version)),
+        Err(trouble) => ("embedded".to_owned(), trouble.to_string()),
+    })
+}
+
+fn own_program() -> Result<PathBuf, Failure> {
+    let own = std::env::current_exe();
+    own.map_err(|error| StackError::other("find this program's file", error).into())
 }
 
 fn already_up(context: &Context, dir: &DataDir) -> Result<Exit, Failure> {
@@ -131,7 +169,11 @@ async fn prepare(
 }
 
 /// Runs the stack; `None` if there is one already.
-async fn until_told(context: &Context, config: Config) -> Result<Option<Exit>, Failure> {
+async fn until_told(
+    context: &Context,
+    args: &Args,
+    config: Config,
+) -> Result<Option<Exit>, Failure> {
     let began = Instant::now();
     let mut signals =
         Signals::catch().map_err(|error| StackError::other("catch signals", error))?;
@@ -154,7 +196,8 @@ async fn until_told(context: &Context, config: Config) -> Result<Option<Exit>, F
     let lines = log_to_file(prepared.dir(), &config)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "starting");
     let told = Shutdown::new();
-    let mut start = std::pin::pin!(prepared.start(rt, &progress, &told));
+    let program = own_program()?;
+    let mut start = std::pin::pin!(prepared.start(rt, &program, &progress, &told));
     let started = tokio::select! {
         biased;
         () = signals.next() => None,
@@ -176,7 +219,9 @@ async fn until_told(context: &Context, config: Config) -> Result<Option<Exit>, F
         marks.write("idle");
     }
     tracing::info!(address = %stack.run_file().address, "ready");
-    ready_block(context, stack.dir(), stack.run_file(), Some(began.elapsed()));
+    if !args.detached {
+        ready_block(context, stack.dir(), stack.run_file(), Some(began.elapsed()));
+    }
 
     signals.next().await;
     signals.next_one_kills();
@@ -218,7 +263,7 @@ pub(crate) fn ready_block(context: &Context, dir: &DataDir, run: &RunFile, took:
     p.talk(&format!("  page    {}", p.bold(&format!("{url}/"))));
     p.talk(&format!("  API     {url}  (see docs/api.md)"));
     p.talk(&format!("  admin   http://{}/queues, /metrics, /config", run.admin));
-    p.talk(&format!("  data    {}  (kept; `down --purge` removes it)", quoted(&root)));
+    p.talk(&format!("  data    {}", data(dir, &root)));
     p.talk(&format!("  logs    {}", quoted(&logs)));
     p.talk("\nOpen the page in two browsers, or try:\n");
     p.talk(&format!(
@@ -228,13 +273,27 @@ pub(crate) fn ready_block(context: &Context, dir: &DataDir, run: &RunFile, took:
     p.talk(&format!("  {}\n", call_me("status", dir)));
 }
 
+/// Where the data is, and how long.
+fn data(dir: &DataDir, root: &Path) -> String {
+    let root = quoted(root);
+    match dir.known() {
+        Ok(Some(known)) if known.kind == "external" => {
+            "on the servers of the configuration".to_owned()
+        }
+        Ok(Some(known)) if known.kept => {
+            format!("in containers of {root}  (kept; `down --purge` removes it)")
+        }
+        Ok(Some(_)) => "in containers  (gone when the stack stops; `--reuse` keeps it)".to_owned(),
+        _ => format!("{root}  (kept; `down --purge` removes it)"),
+    }
+}
+
 /// Starts this program again without the terminal, and waits until it is ready.
 fn detach(context: &Context, config: &Config, dir: &DataDir) -> Result<Exit, Failure> {
     let began = Instant::now();
     let failed = |error| Failure::from(StackError::other("start chirp in the background", error));
-    let own = std::env::current_exe().map_err(failed)?;
     let flags = std::env::args_os().skip(1).filter(|flag| flag != "--detach" && flag != "-d");
-    let mut child = Command::new(own)
+    let mut child = Command::new(own_program()?)
         .args(flags)
         .arg("--detached")
         .stdin(Stdio::null())
@@ -242,14 +301,19 @@ fn detach(context: &Context, config: &Config, dir: &DataDir) -> Result<Exit, Fai
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let limit = config.up.ready_timeout() + Duration::from_secs(5);
+    let talk = child.stderr.take().map(|said| {
+        let printer = context.printer;
+        // What it says on the way, and at last why it failed.
+        std::thread::spawn(move || {
+            BufReader::new(said).lines().map_while(Result::ok).for_each(|line| printer.talk(&line));
+        })
+    });
+    let limit = config.up.ready_timeout() + config.up.containers_timeout() + Duration::from_secs(5);
     while began.elapsed() < limit {
         if let Some(status) = child.try_wait().map_err(failed)? {
-            let mut said = String::new();
-            if let Some(mut stderr) = child.stderr.take() {
-                drop(stderr.read_to_string(&mut said));
+            if let Some(talk) = talk {
+                drop(talk.join());
             }
-            context.printer.talk(said.trim_end());
             let exit = Exit::ALL.into_iter().find(|e| Some(i32::from(e.code())) == status.code());
             return Ok(exit.unwrap_or(Exit::Failure));
         }

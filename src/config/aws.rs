@@ -22,6 +22,10 @@ pub struct Aws {
     /// What the names of topics and queues begin with, so that several stacks can share an account.
     /// Default `chirp`.
     pub namespace: String,
+    /// Whether topics, queues and subscriptions are made, and made again when they are gone. Default
+    /// true: what is there keeps its messages, and gets the attributes that are needed. Set it to false
+    /// where a template makes them and this program may only use them: then they are looked for.
+    pub ensure: bool,
     /// The bucket of pictures. Default `chirp-media`.
     pub bucket: String,
     /// How long making a connection may take, in milliseconds. Default 1,000.
@@ -41,6 +45,7 @@ impl Default for Aws {
             access_key_id: String::new(),
             access_key_secret: Secret::default(),
             namespace: "chirp".to_owned(),
+            ensure: true,
             bucket: "chirp-media".to_owned(),
             connect_timeout_ms: 1_000,
             attempt_ms: 2_000,
@@ -75,7 +80,7 @@ impl Aws {
         if !named(&self.region, 1, 32) {
             return refuse("aws.region", "must be 1 to 32 of a-z, 0-9 and `-`");
         }
-        // A queue's name has at most 80 characters; the longest that is added has 14.
+        // A queue's name has at most 80 characters; the longest that is added has 13.
         if !named(&self.namespace, 1, 40) {
             return refuse("aws.namespace", "must be 1 to 40 of a-z, 0-9 and `-`");
         }

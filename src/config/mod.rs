@@ -11,6 +11,7 @@ pub mod env;
 mod fanout;
 mod gateway;
 mod http;
+mod image;
 pub mod load;
 mod log;
 mod media;
@@ -30,6 +31,7 @@ pub use cassandra::Cassandra;
 pub use fanout::Fanout;
 pub use gateway::Gateway;
 pub use http::Http;
+pub use image::Image;
 pub use load::{ConfigError, Loaded, Origin, Override, Sources, load};
 pub use log::{LEVELS, Log};
 pub use media::Media;
@@ -82,6 +84,9 @@ pub struct Config {
     /// Which stores fill the ports.
     #[serde(default)]
     pub backends: Backends,
+    /// Which images `up` takes for containers.
+    #[serde(default)]
+    pub image: Image,
     /// Where PostgreSQL is.
     #[serde(default)]
     pub postgres: Postgres,
@@ -110,6 +115,7 @@ impl Config {
         self.peers.validate()?;
         self.log.validate()?;
         self.backends.validate()?;
+        self.image.validate()?;
         self.postgres.validate()?;
         self.redis.validate()?;
         self.cassandra.validate()?;

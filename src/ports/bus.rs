@@ -14,6 +14,8 @@ use super::{Outcome, Read};
 
 /// The most messages of one publish, receive or acknowledge call (a limit of SNS and SQS).
 pub const BATCH_MAX: usize = 10;
+/// The most bytes of a message (a limit of SNS). A larger one is refused, and its neighbours are not.
+pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Receives after which a message is parked (the largest value SQS takes).
 pub const RECEIVES_MAX: u32 = 1000;
 
@@ -27,12 +29,23 @@ pub enum Topic {
 }
 
 impl Topic {
+    /// All topics.
+    pub const ALL: [Self; 2] = [Self::TweetEvents, Self::GraphEvents];
+
     /// The topic's name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::TweetEvents => "tweet-events",
             Self::GraphEvents => "graph-events",
+        }
+    }
+
+    /// The queues that subscribe to it.
+    #[must_use]
+    pub const fn queues(self) -> &'static [Queue] {
+        match self {
+            Self::TweetEvents | Self::GraphEvents => &[Queue::Ingest],
         }
     }
 }
@@ -93,7 +106,8 @@ pub struct QueueStats {
     pub depth: u64,
     /// Messages that were received and neither acknowledged nor given back.
     pub in_flight: u64,
-    /// Age of the oldest message that waits or is in flight, in milliseconds.
+    /// Age of the oldest message that waits or is in flight, in milliseconds, as far as this process
+    /// can know: SQS tells only of what was received. 0 if it knows of none.
     pub oldest_ms: u64,
     /// Messages in the parked queue.
     pub parked: u64,

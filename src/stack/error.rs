@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
+use super::containers::Trouble;
 use crate::wire::routes::Role;
 
 /// Why a stack does not start, or not stop. One sentence each; the command line adds the hint.
@@ -65,6 +66,19 @@ pub enum StackError {
     /// The service token that is configured cannot be used.
     #[error("the service token {0}")]
     Token(String),
+    /// The data folder was used with other backends.
+    #[error("the data folder `{}` has its data in {found} backends, not in {wanted} ones", path.display())]
+    OtherKind {
+        /// The folder.
+        path: PathBuf,
+        /// What it was used with.
+        found: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// Containers stand in the way.
+    #[error(transparent)]
+    Containers(#[from] Trouble),
     /// Another process holds the data folder, or this role of it.
     #[error("the data folder `{}` is in use by {holder}", path.display())]
     Locked {

@@ -10,11 +10,13 @@
 pub mod admin;
 mod backends;
 pub mod client;
+pub mod containers;
 pub mod crash_marks;
 pub mod data_dir;
 pub mod error;
 mod find;
 mod home;
+pub mod kind;
 pub mod listen;
 mod node;
 pub mod offline;

@@ -2,7 +2,10 @@
 
 use std::{fs, io, path::Path};
 
-use super::data_dir::{DataDir, Found, seat::is_run_file};
+use super::{
+    data_dir::{DataDir, Found, seat::is_run_file},
+    kind,
+};
 use crate::{
     adapters::embedded::{blobs, folder},
     domain::MediaId,
@@ -31,7 +34,8 @@ impl DataDir {
     /// What a start found, as it must be seen once it has the lock: another may have been here
     /// since, and what that one made is not to be taken back.
     pub(super) fn still(&self, found: Found) -> Found {
-        if self.root().join(folder::FILE).exists() { Found::Used } else { found }
+        let used = [folder::FILE, kind::FILE].iter().any(|file| self.root().join(file).exists());
+        if used { Found::Used } else { found }
     }
 
     /// Takes back what a start made that then failed. Best effort: the start has failed for a better
@@ -42,7 +46,11 @@ impl DataDir {
             Found::Nothing => purge_files(root).and_then(|()| remove_if_empty(root)),
             Found::Empty => purge_files(root),
             // Whether a store there was made now cannot be told, so the first one ends the matter.
-            Found::Foreign if !root.join(folder::FILE).exists() => purge_frame(root),
+            Found::Foreign if !root.join(folder::FILE).exists() => {
+                // Made by this start, or what was found would be used.
+                absent_is_fine(fs::remove_file(root.join(kind::FILE)))
+                    .and_then(|()| purge_frame(root))
+            }
             Found::Foreign | Found::Used => Ok(()),
         };
         drop(undone);
@@ -106,7 +114,7 @@ fn is_own(name: &str) -> bool {
     store
         || matches!(name, "keys.json" | "keys.json.new" | "keys.lock" | "service.token")
         || matches!(name, "stores.json" | "stores.json.new" | "stores.lock")
-        || matches!(name, "run.json" | "run.json.new")
+        || matches!(name, "run.json" | "run.json.new" | "backends.json" | "backends.json.new")
         || name.strip_prefix("service.token.").is_some_and(token)
 }
 

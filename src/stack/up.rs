@@ -1,12 +1,14 @@
-//! `chirp up`: every role in one process, over the embedded backends.
+//! `chirp up`: every role in one process, over the embedded backends or over containers.
 //!
 //! Phases, in this order: the data folder is made and locked (so that of two starts at the same
-//! instant the later one finds the earlier), listeners are bound, the stores are opened, the roles
-//! built and started, the listeners served, and readiness awaited. A start that fails takes back
+//! instant the later one finds the earlier), listeners are bound, containers started if they are
+//! wanted, the stores are opened, the roles built and started, the listeners served, and readiness
+//! awaited. A start that fails takes back
 //! what it made. Replicas are task groups with near-caches of their own.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,6 +17,7 @@ use super::{
     DataDir, StackError,
     admin::Admin,
     backends::Opened,
+    containers::{self, Containers},
     data_dir::{Found, Lock, RunFile},
     listen::{Bound, Bounds, bind},
     node::Node,
@@ -61,6 +64,7 @@ pub struct Stack {
     rt: Rt,
     node: Node,
     opened: Opened,
+    containers: Option<Containers>,
     dir: DataDir,
     run: RunFile,
     drain: Duration,
@@ -92,6 +96,7 @@ impl Prepared {
         let found = dir.create()?;
         let lock = dir.lock_all()?;
         let undo = Undo { dir: dir.clone(), found: dir.still(found) };
+        dir.check_kind(&config.backends.kind)?;
         let new = if undo.found == Found::Used { "" } else { " (new)" };
         let about = format!("{}{new}", dir.root().display());
         progress(Phase { name: "data folder", about, took: began.elapsed() });
@@ -112,12 +117,40 @@ impl Prepared {
         &self.dir
     }
 
-    /// Opens the stores, builds and starts the roles, serves, and waits until all are ready, or
-    /// until `told` says that it shall stop. It must not be dropped: a thread may be making files.
+    /// Starts containers if they are wanted, opens the stores, builds and starts the roles, serves,
+    /// and waits until all are ready, or until `told` says that it shall stop. It must not be dropped:
+    /// a thread may be making files. `program` is this one.
     ///
     /// # Errors
     /// [`StackError`]; nothing runs any more, and a data folder that was made for this is removed.
     pub async fn start(
+        mut self,
+        rt: Rt,
+        program: &PathBuf,
+        progress: &Progress<'_>,
+        told: &Shutdown,
+    ) -> Result<Stack, StackError> {
+        let kind = &self.config.backends.kind;
+        if kind == "embedded" {
+            return self.start_roles(rt, progress, told).await;
+        }
+        let known = self.dir.claim_kind(&rt, kind, self.config.up.reuse)?;
+        if kind == "external" {
+            return self.start_roles(rt, progress, told).await;
+        }
+        let (containers, config) =
+            containers::start(&self.config, &self.dir, known, program, progress, told).await?;
+        self.config = Arc::new(config);
+        match self.start_roles(rt, progress, told).await {
+            Ok(stack) => Ok(Stack { containers: Some(containers), ..stack }),
+            Err(error) => {
+                containers.end().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_roles(
         self,
         rt: Rt,
         progress: &Progress<'_>,
@@ -191,7 +224,8 @@ impl Prepared {
         undo.found = Found::Used;
         let about = "every replica holds keys and revocations".to_owned();
         progress(Phase { name: "ready", about, took: began.elapsed() });
-        Ok(Stack { rt, node, opened, dir, run, drain: config.up.drain(), _lock: lock })
+        let (drain, containers) = (config.up.drain(), None);
+        Ok(Stack { rt, node, opened, containers, dir, run, drain, _lock: lock })
     }
 }
 
@@ -248,11 +282,21 @@ impl Stack {
         &self.dir
     }
 
-    /// Stops it: not ready, no new connections, requests in work finish, loops end, stores close.
+    /// The containers that it runs over.
+    #[must_use]
+    pub fn containers(&self) -> Option<&Containers> {
+        self.containers.as_ref()
+    }
+
+    /// Stops it: not ready, no new connections, requests in work finish, loops end, stores close,
+    /// containers go.
     pub async fn stop(self) {
         self.opened.stop_receiving();
         self.node.stop(self.drain).await;
         self.opened.close(&self.rt).await;
+        if let Some(containers) = self.containers {
+            containers.end().await;
+        }
         self.dir.remove_run(None);
     }
 }

@@ -1,9 +1,10 @@
 //! The adapters of real servers, held to the contract suites and to faults, each server in one
 //! container for the whole run.
 //!
-//! `cargo test --test backends -- NAME` runs the scenarios whose name contains NAME. A backend is a
-//! file beside this one with its scenarios; [`support::run`] starts its server if one of them is
-//! wanted, and [`support::server`] says which image that is. Needs Docker: `scripts/docker-start`.
+//! `cargo test --test backends -- NAME` runs the scenarios whose name contains NAME; `--list` says
+//! what there is. A backend is a file beside this one with its scenarios; [`support::run`] starts
+//! its server if one of them is wanted, and [`support::server`] says which image that is. Needs
+//! Docker: `scripts/docker-start`.
 
 #![allow(unreachable_pub, missing_docs, reason = "nothing here is used from elsewhere")]
 #![allow(clippy::unwrap_used, reason = "what goes wrong here fails the scenario")]
@@ -11,11 +12,16 @@
 #![allow(clippy::disallowed_methods, reason = "the servers are in the real world")]
 
 mod postgres;
+mod proxy;
+mod redis;
 mod support;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
-use support::run::Run;
+use support::{run::Run, server};
+
+/// How long what still runs may take to end once a run was told to stop.
+const STOP_MAX: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let runtime =
@@ -23,7 +29,6 @@ fn main() -> ExitCode {
     let clean = runtime.block_on(async {
         tokio::select! {
             biased;
-            // The containers are dropped on the way out, as after any other end.
             () = told_to_stop() => {
                 println!("backends: stopped");
                 false
@@ -31,12 +36,20 @@ fn main() -> ExitCode {
             clean = everything() => clean,
         }
     });
+    runtime.shutdown_timeout(STOP_MAX);
+    server::remove_all();
     if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 async fn everything() -> bool {
     let mut run = Run::of_arguments();
-    run.backend(postgres::SCENARIOS).await;
+    server::sweep();
+    let proxy = run.begin_alone("proxy", proxy::SCENARIOS);
+    let postgres = run.begin(postgres::SCENARIOS);
+    let redis = run.begin(redis::SCENARIOS);
+    run.play(proxy).await;
+    run.play(postgres).await;
+    run.play(redis).await;
     run.report()
 }
 

@@ -4,12 +4,9 @@ mod contracts;
 mod faults;
 mod schema;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 
 use chirp::{
@@ -25,12 +22,9 @@ use sqlx_postgres::{PgConnectOptions, PgConnection, PgSslMode};
 
 use crate::support::{
     proxy::Proxy,
-    run::{Backend, Scenario, scenarios},
+    run::{Backend, Scenario, answers, scenarios},
     server::Container,
 };
-
-/// How long a new server may take to answer; 1 s to 2 s were seen.
-const ANSWER_MAX: Duration = Duration::from_mins(1);
 
 pub const SCENARIOS: &[Scenario<Server>] = scenarios![
     contracts::users_keep_their_contract,
@@ -79,12 +73,7 @@ impl Backend for Server {
         };
         let made = Arc::new(AtomicU32::new(0));
         let server = Self { config, rt: TokioRuntime::handle(), made };
-        let answers = async {
-            while server.connect("postgres").await.is_err() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(ANSWER_MAX, answers).await.expect("PostgreSQL answers");
+        answers(container, || server.connect("postgres")).await;
         for (template, steps) in [("template_user", USER), ("template_tweet", TWEET)] {
             server.run("postgres", &format!("create database {template}")).await;
             migrate(&server.rt, &server.config, template, steps).await.unwrap();

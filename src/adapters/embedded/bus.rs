@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 use super::sqlite::{Db, Fault, Statements, bound, from_key};
 use crate::{
     ports::{
-        Bus, Kind, Outcome, Queue, QueueStats, Read, Receipt, Received, StoreError, Target, Topic,
-        bus::{BATCH_MAX, RECEIVES_MAX},
+        Bus, Kind, Outcome, Queue, QueueStats, Read, Receipt, Received, StoreError, Target,
+        bus::{BATCH_MAX, MESSAGE_BYTES_MAX, RECEIVES_MAX},
     },
     rt::{Instant, Rt},
 };
@@ -27,8 +27,6 @@ const STORE: &str = "bus";
 /// How often a waiting receiver looks for messages of other processes and for those whose
 /// visibility has run out.
 pub const POLL: Duration = Duration::from_millis(20);
-/// The largest message (the first limit of SQS).
-pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
 pub(super) const TABLES: &str = "
 -- `autoincrement`, so that a receipt never names a later message.
@@ -42,13 +40,6 @@ create table messages (
 );
 create index messages_lane on messages (lane, visible_at_ms, sent_at_ms);
 ";
-
-/// The queues of a topic.
-const fn subscribers(topic: Topic) -> &'static [Queue] {
-    match topic {
-        Topic::TweetEvents | Topic::GraphEvents => &[Queue::Ingest],
-    }
-}
 
 const fn parked(queue: Queue) -> &'static str {
     match queue {
@@ -215,7 +206,7 @@ impl Bus for SqlBus {
             return refused;
         }
         let queues = match to {
-            Target::Topic(topic) => subscribers(topic).to_vec(),
+            Target::Topic(topic) => topic.queues().to_vec(),
             Target::Queue(queue) => vec![queue],
             Target::Parked(_) => Vec::new(),
         };

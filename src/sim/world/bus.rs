@@ -10,16 +10,10 @@ use super::{
     State,
     link::{Chance, Link},
 };
-use crate::{
-    ports::{
-        Bus, Kind, Outcome, Queue, QueueStats, Read, Receipt, Received, StoreError, Target,
-        bus::{BATCH_MAX, RECEIVES_MAX},
-    },
-    wire::events::ENVELOPE_BYTES_MAX,
+use crate::ports::{
+    Bus, Kind, Outcome, Queue, QueueStats, Read, Receipt, Received, StoreError, Target,
+    bus::{BATCH_MAX, MESSAGE_BYTES_MAX, RECEIVES_MAX},
 };
-
-/// The largest message, in bytes (SNS and SQS: 256 KiB; four times what the relay packs).
-const MESSAGE_BYTES_MAX: usize = 4 * ENVELOPE_BYTES_MAX;
 
 struct Message {
     body: Bytes,

@@ -1,4 +1,6 @@
-//! A bare TCP proxy that cuts, holds or freezes what passes.
+//! A bare TCP proxy that delays, cuts, holds, freezes or loses what passes.
+
+use std::{future::pending, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -6,9 +8,15 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinHandle,
+    time::Instant,
 };
+
+/// Bytes that are read at once.
+const PIECE_MAX: usize = 64 << 10;
+/// Pieces of one direction of a connection that wait for their time, before the sender has to.
+const WAITING_MAX: usize = 256;
 
 /// What happens to connections, old and new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +25,14 @@ pub enum Rule {
     Pass,
     /// Every connection is closed, new ones at once.
     Refuse,
-    /// Nothing passes, and nothing is closed.
+    /// Everything passes, each way this much later.
+    Delay(Duration),
+    /// Nothing passes, and nothing is closed; with another rule what was said passes.
     Freeze,
+    /// Connections, old and new, are lost without a word: nothing of them passes any more, also under
+    /// a later rule, and no end hears that the other has closed. As behind a router that has forgotten
+    /// them.
+    HalfOpen,
     /// What contains these bytes is thrown away, and both sides are cut off.
     CutBefore(&'static [u8]),
     /// What contains these bytes passes, and the client is cut off without the answer.
@@ -87,50 +101,87 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
+/// The next piece of a direction and the rule for it; `None` at its end.
+async fn next(
+    from: &mut OwnedReadHalf,
+    buffer: &mut [u8],
+    rule: &mut watch::Receiver<Rule>,
+) -> Option<(usize, Rule)> {
+    let lost = async { drop(rule.wait_for(|rule| *rule == Rule::HalfOpen).await) };
+    let read = tokio::select! {
+        biased;
+        () = lost => return pending().await,
+        read = from.read(buffer) => read.ok().filter(|read| *read > 0)?,
+    };
+    let now = *rule.borrow();
+    if now == Rule::Freeze {
+        drop(rule.wait_for(|rule| *rule != Rule::Freeze).await);
+    }
+    Some((read, now))
+}
+
+/// When what has just been read shall arrive.
+fn due(rule: Rule) -> Instant {
+    Instant::now() + if let Rule::Delay(delay) = rule { delay } else { Duration::ZERO }
+}
+
+/// Writes every piece at its time, and then says that there is no more. Who is gone hears nothing, and
+/// what they said goes on.
+async fn deliver(mut pieces: mpsc::Receiver<(Instant, Vec<u8>)>, mut to: OwnedWriteHalf) {
+    while let Some((due, bytes)) = pieces.recv().await {
+        tokio::time::sleep_until(due).await;
+        drop(to.write_all(&bytes).await);
+    }
+    drop(to.shutdown().await);
+}
+
 /// Passes what the client says, until a side is closed or a rule ends the connection.
 async fn questions(
     mut client: OwnedReadHalf,
-    mut server: OwnedWriteHalf,
+    server: OwnedWriteHalf,
     mut rule: watch::Receiver<Rule>,
     answers: &JoinHandle<()>,
 ) {
-    let mut buffer = vec![0; 64 << 10];
-    while let Ok(read @ 1..) = client.read(&mut buffer).await {
-        let bytes = &buffer[..read];
-        let now = *rule.borrow();
-        match now {
-            Rule::CutBefore(part) if contains(bytes, part) => return,
-            Rule::CutAfter(part) if contains(bytes, part) => {
-                answers.abort();
-                drop(server.write_all(bytes).await);
-                // The server must have it before the connection ends.
-                drop(server.shutdown().await);
+    let (pieces, arriving) = mpsc::channel(WAITING_MAX);
+    let asking = async move {
+        let mut buffer = vec![0; PIECE_MAX];
+        while let Some((read, now)) = next(&mut client, &mut buffer, &mut rule).await {
+            let bytes = &buffer[..read];
+            let mut last = false;
+            match now {
+                Rule::CutBefore(part) if contains(bytes, part) => return,
+                Rule::CutAfter(part) if contains(bytes, part) => {
+                    // The server must have it before the connection ends.
+                    answers.abort();
+                    last = true;
+                }
+                Rule::Hold(part) if contains(bytes, part) => {
+                    drop(rule.wait_for(|rule| *rule != now).await);
+                }
+                _ => {}
+            }
+            if pieces.send((due(now), bytes.to_vec())).await.is_err() || last {
                 return;
             }
-            Rule::Hold(part) if contains(bytes, part) => {
-                drop(rule.wait_for(|rule| *rule != now).await);
-            }
-            Rule::Freeze => drop(rule.wait_for(|rule| *rule != Rule::Freeze).await),
-            _ => {}
         }
-        if server.write_all(bytes).await.is_err() {
-            return;
-        }
-    }
+    };
+    tokio::join!(asking, deliver(arriving, server));
 }
 
 /// Passes what the server says.
 async fn answers(
     mut server: OwnedReadHalf,
-    mut client: OwnedWriteHalf,
+    client: OwnedWriteHalf,
     mut rule: watch::Receiver<Rule>,
 ) {
-    let mut buffer = vec![0; 64 << 10];
-    while let Ok(read @ 1..) = server.read(&mut buffer).await {
-        if *rule.borrow() == Rule::Freeze {
-            drop(rule.wait_for(|rule| *rule != Rule::Freeze).await);
+    let (pieces, arriving) = mpsc::channel(WAITING_MAX);
+    let answering = async move {
+        let mut buffer = vec![0; PIECE_MAX];
+        while let Some((read, now)) = next(&mut server, &mut buffer, &mut rule).await {
+            if pieces.send((due(now), buffer[..read].to_vec())).await.is_err() {
+                return;
+            }
         }
-        // A client that is gone hears nothing, and what it said goes on.
-        drop(client.write_all(&buffer[..read]).await);
-    }
+    };
+    tokio::join!(answering, deliver(arriving, client));
 }

@@ -1,135 +1,185 @@
-//! One server in one container: which image, on which port, under which label.
+//! One container: which image, on which ports, under which label.
 //!
-//! The container carries the label `chirp.stack=backends-PID-START`. It is removed at the end and on
-//! a panic; what a killed run left is removed by the next one.
+//! Every container carries the label `chirp.stack=backends-PID-START`. It is removed when it is
+//! dropped; what a run that was told to stop did not drop is removed by [`remove_all`], and what a
+//! killed run left is removed by the next one ([`sweep`]).
 
-use std::{collections::BTreeMap, fs, net::TcpListener};
+use std::{
+    net::TcpListener,
+    process::{Command, Output},
+};
 
-use serde::Deserialize;
-use testcontainers::{
-    ContainerAsync, GenericImage, ImageExt as _,
-    bollard::{
-        Docker,
-        models::PortBinding,
-        query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder},
-    },
-    core::{IntoContainerPort as _, client::docker_client_instance},
-    runners::AsyncRunner as _,
+use chirp::stack::containers::{
+    Engine,
+    docker::born,
+    images::{self, Image},
 };
 
 const LABEL: &str = "chirp.stack";
 const KIND: &str = "backends";
 
-/// A section of `infra/images.toml`.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Image {
-    public: String,
-    local: String,
-    #[serde(rename = "override")]
-    chosen_by: String,
-    port: u16,
-    pub environment: BTreeMap<String, String>,
-    command: Vec<String>,
+/// What to start. [`Order::of`] is the server as `images.toml` has it.
+#[derive(Clone, Debug)]
+pub struct Order {
+    name: &'static str,
+    image: Image,
+    entrypoint: Option<&'static str>,
+    /// Ports of the container, and where they are on 127.0.0.1.
+    ports: Vec<(u16, u16)>,
+}
+
+impl Order {
+    /// The server that `images.toml` calls `name`, its port mapped to a free one.
+    pub fn of(name: &'static str) -> Self {
+        let image = images::pinned(name);
+        let ports = vec![(image.port, free_ports(1)[0])];
+        Self { name, image, entrypoint: None, ports }
+    }
+
+    /// Listens on these ports inside, which are the same outside.
+    pub fn on(mut self, ports: &[u16]) -> Self {
+        self.ports = ports.iter().map(|&port| (port, port)).collect();
+        self
+    }
+
+    /// With one more variable of the environment.
+    pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.image.environment.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Runs this instead of what the image would.
+    pub fn runs<'a>(
+        mut self,
+        entrypoint: Option<&'static str>,
+        command: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        self.entrypoint = entrypoint;
+        self.image.command = command.into_iter().map(str::to_owned).collect();
+        self
+    }
+
+    /// Starts it. The port may listen some time before the server answers.
+    pub async fn start(self) -> Result<Container, String> {
+        let engine = Engine::ask().await.map_err(|trouble| trouble.to_string())?;
+        let named = std::env::var(&self.image.chosen_by).unwrap_or_default();
+        let chosen = self.image.choose(engine.docker(), self.name, &named, |_| {}).await;
+        let chosen = chosen.map_err(|trouble| trouble.to_string())?;
+        tokio::task::spawn_blocking(|| self.run(chosen)).await.unwrap()
+    }
+
+    fn run(self, chosen: String) -> Result<Container, String> {
+        let mut args = vec!["run".to_owned(), "--detach".to_owned()];
+        let mut flag = |name: &str, value: String| args.extend([name.to_owned(), value]);
+        flag("--label", format!("{LABEL}={}", own()));
+        for (inside, outside) in &self.ports {
+            flag("--publish", format!("127.0.0.1:{outside}:{inside}"));
+        }
+        for (key, value) in &self.image.environment {
+            flag("--env", format!("{key}={value}"));
+        }
+        if let Some(entrypoint) = self.entrypoint {
+            flag("--entrypoint", entrypoint.to_owned());
+        }
+        args.push(chosen.clone());
+        args.extend(self.image.command.iter().cloned());
+        let id = said(&args).map_err(|why| format!("{chosen} does not start: {why}"))?;
+        let ports: Vec<u16> = self.ports.iter().map(|&(_, outside)| outside).collect();
+        Ok(Container { id, name: self.name, port: ports[0], ports, image: self.image })
+    }
 }
 
 /// A running server. Dropped, it is removed.
+#[derive(Debug)]
 pub struct Container {
-    running: ContainerAsync<GenericImage>,
-    /// The port on 127.0.0.1.
+    id: String,
+    name: &'static str,
+    /// The ports on 127.0.0.1; the first is the server's own.
     pub port: u16,
+    pub ports: Vec<u16>,
     /// What it was made of.
     pub image: Image,
 }
 
 impl Container {
-    /// Removes it; an error is only told, as the scenarios have ended.
-    pub async fn remove(self) {
-        if let Err(error) = self.running.rm().await {
-            println!("a container could not be removed: {error}");
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The end of what the server has said.
+    pub fn logs(&self) -> String {
+        let output = docker(&["logs", "--tail", "20", &self.id]).unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if let Err(why) = said(&["rm", "--force", "--volumes", &self.id]) {
+            println!("a container of {} could not be removed: {why}", self.name);
         }
     }
 }
 
-/// Starts the server that `images.toml` calls `name`.
-pub async fn start(name: &str) -> Result<Container, String> {
-    let docker = engine().await?;
-    sweep(&docker).await;
-    let images: BTreeMap<String, Image> =
-        toml::from_str(include_str!("../../../infra/images.toml")).unwrap();
-    let image = images[name].clone();
-    let chosen = choose(&docker, &image).await;
-    let (repository, tag) = chosen.rsplit_once(':').unwrap_or((&chosen, "latest"));
-    let (inside, outside) = (format!("{}/tcp", image.port), free_port());
-    let binding =
-        PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(outside.to_string()) };
-    let mut request = GenericImage::new(repository, tag)
-        .with_exposed_port(image.port.tcp())
-        .with_label(LABEL, format!("{KIND}-{}-{}", std::process::id(), born("self").unwrap()))
-        .with_host_config_modifier(move |host| {
-            let ports = [(inside.clone(), Some(vec![binding.clone()]))];
-            host.port_bindings = Some(ports.into());
-            host.publish_all_ports = Some(false);
-        });
-    for (key, value) in &image.environment {
-        request = request.with_env_var(key, value);
-    }
-    if !image.command.is_empty() {
-        request = request.with_cmd(image.command.clone());
-    }
-    let running = request.start().await;
-    let running = running.map_err(|error| format!("{chosen} does not start: {error}"))?;
-    Ok(Container { running, port: outside, image })
+/// Runs a command of Docker, which must succeed, and gives what it says.
+pub fn docker_does(args: &[&str]) -> String {
+    said(args).unwrap_or_else(|why| panic!("docker {args:?}: {why}"))
 }
 
-async fn engine() -> Result<Docker, String> {
-    const ABSENT: &str = "Docker does not answer: run scripts/docker-start";
-    let docker = docker_client_instance().await.map_err(|_| ABSENT)?;
-    docker.ping().await.map_err(|_| ABSENT)?;
-    Ok(docker)
+fn docker<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> std::io::Result<Output> {
+    Command::new("docker").args(args).output()
 }
 
-/// The image that the environment names; else the public one if it is here; else the local one.
-async fn choose(docker: &Docker, image: &Image) -> String {
-    if let Ok(chosen) = std::env::var(&image.chosen_by) {
-        return chosen;
+fn said<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Result<String, String> {
+    let output = docker(args).map_err(|error| error.to_string())?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// Whether Docker answers; else what to do.
+pub fn engine() -> Result<(), String> {
+    let asked = said(&["version", "--format", "{{.Server.Version}}"]);
+    asked.map(drop).map_err(|why| format!("{why}: run scripts/docker-start"))
+}
+
+/// As many ports as were free just now, each another.
+pub fn free_ports(count: usize) -> Vec<u16> {
+    let held: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    held.iter().map(|held| held.local_addr().unwrap().port()).collect()
+}
+
+/// The label's value for this run.
+fn own() -> String {
+    format!("{KIND}-{}-{}", std::process::id(), born("self").unwrap())
+}
+
+/// Removes every container of this run.
+pub fn remove_all() {
+    remove(&own());
+}
+
+fn remove(stack: &str) {
+    let filter = format!("label={LABEL}={stack}");
+    let ids = said(&["ps", "--all", "--quiet", "--filter", &filter]).unwrap_or_default();
+    for id in ids.lines() {
+        // Somebody else may be removing it too.
+        drop(docker(&["rm", "--force", "--volumes", id]));
     }
-    if docker.inspect_image(&image.public).await.is_ok() {
-        return image.public.clone();
-    }
-    image.local.clone()
-}
-
-/// A port that is free now. Another process may take it until the engine does: then the start fails.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// When a process started, in clock ticks: tells it from a later one with the same id.
-fn born(process: &str) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name, in parentheses, may hold anything. The start is the 20th field behind it.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)
 }
 
 /// Removes the containers of runs that were killed.
-async fn sweep(docker: &Docker) {
-    let filters = [("label", vec![LABEL])].into();
-    let all = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-    for container in docker.list_containers(Some(all)).await.unwrap() {
-        let stack = container.labels.as_ref().and_then(|labels| labels.get(LABEL));
-        let Some(["backends", process, began]) = stack.map(|stack| parts(stack)) else { continue };
-        if born(process).as_deref() != Some(began)
-            && let Some(id) = &container.id
-        {
-            println!("removing what a killed run left: {}", stack.unwrap());
-            let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-            // Another run may be removing it too.
-            drop(docker.remove_container(id, Some(options)).await);
+pub fn sweep() {
+    let format = format!("{{{{.Label \"{LABEL}\"}}}}");
+    let filter = format!("label={LABEL}");
+    let all = said(&["ps", "--all", "--filter", &filter, "--format", &format]).unwrap_or_default();
+    let stacks: std::collections::BTreeSet<&str> = all.lines().collect();
+    for stack in stacks {
+        let parts: Vec<&str> = stack.splitn(3, '-').collect();
+        let [KIND, process, began] = parts[..] else { continue };
+        if born(process).as_deref() != Some(began) {
+            println!("removing what a killed run left: {stack}");
+            remove(stack);
         }
     }
-}
-
-fn parts(stack: &str) -> [&str; 3] {
-    let mut parts = stack.splitn(3, '-');
-    std::array::from_fn(|_| parts.next().unwrap_or_default())
 }

@@ -3,12 +3,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::fixture;
-use crate::{
-    adapters::embedded::bus::MESSAGE_BYTES_MAX,
-    ports::{
-        Bus, Outcome, Queue, QueueStats, Receipt, Target, Topic,
-        bus::{BATCH_MAX, RECEIVES_MAX},
-    },
+use crate::ports::{
+    Bus, Outcome, Queue, QueueStats, Receipt, Target, Topic,
+    bus::{BATCH_MAX, MESSAGE_BYTES_MAX, RECEIVES_MAX},
 };
 
 const LONG: Duration = Duration::from_secs(30);

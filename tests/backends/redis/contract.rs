@@ -5,18 +5,12 @@ use std::sync::Arc;
 use chirp::{
     adapters::redis::{RedisHints, RedisLimiter},
     config,
-    ports::contract::{
-        Behaviour, Outage, body_cache, failures, hints, limiter, relation_cache, timeline_cache,
-    },
-    rt::{Rt, tokio_rt::TokioRuntime},
+    ports::contract::{Outage, body_cache, hints, limiter, relation_cache, timeline_cache},
+    rt::tokio_rt::TokioRuntime,
 };
 
-use super::server::{Caches, Server};
-
-async fn hold<C>(rt: &Rt, behaviours: &[Behaviour<C>], fresh: impl Fn() -> C) {
-    let found = failures(rt, behaviours, fresh).await;
-    assert!(found.is_empty(), "{found:#?}");
-}
+use super::{Caches, Server};
+use crate::support::run::hold;
 
 /// Caches that hold nothing, on a server that is up.
 fn fresh(server: &Server, config: impl Fn(config::Redis) -> config::Redis) -> (Caches, Outage) {
@@ -55,14 +49,12 @@ async fn hold_all(server: &Server, config: impl Fn(config::Redis) -> config::Red
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_server_keeps_the_contracts() {
+pub async fn one_server_keeps_the_contracts(_: Server) {
     let server = Server::single(&[]).await;
     hold_all(&server, |config| config).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_with_replicas_keeps_the_contracts() {
+pub async fn a_cluster_with_replicas_keeps_the_contracts(_: Server) {
     let server = Server::cluster(1).await;
     hold_all(&server, |config| config::Redis { wait_replicas: 1, ..config }).await;
 }

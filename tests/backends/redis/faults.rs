@@ -1,4 +1,4 @@
-//! One server that forgets, breaks connections, stops or runs out of memory.
+//! A server that forgets, breaks connections, stops or runs out of memory.
 
 use std::sync::{
     Arc,
@@ -12,7 +12,7 @@ use chirp::{
     ports::{BodyCache, BodyRead, CachedBody, HomeRead, Kind, Outcome, TimelineCache},
 };
 
-use super::server::{Caches, Raw, Server, entry, home, users};
+use super::{Caches, Raw, Server, entry, home, users};
 
 async fn shown(cache: &Caches, user: u64) -> Vec<u64> {
     match cache.cache.page(UserId(user), Window::Latest, 1_000).await.unwrap() {
@@ -40,9 +40,7 @@ fn repeatedly(
     (stop, task)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_wiped_server_held_is_absent_and_a_fill_that_ran_is_void() {
-    let server = Server::single(&[]).await;
+pub async fn what_a_wiped_server_held_is_absent_and_a_fill_that_ran_is_void(server: Server) {
     let cache = server.cache();
     cache.warm(1).await;
     let token = cache.begin(home(2)).await.unwrap();
@@ -60,9 +58,7 @@ async fn what_a_wiped_server_held_is_absent_and_a_fill_that_ran_is_void() {
     assert_eq!((report.delivered, report.absent), (0, 2));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scripts_that_are_forgotten_in_a_fan_out_are_loaded_again() {
-    let server = Server::single(&[]).await;
+pub async fn scripts_that_are_forgotten_in_a_fan_out_are_loaded_again(server: Server) {
     let cache = server.cache();
     let readers = users(1..=700);
     for user in &readers {
@@ -93,9 +89,7 @@ async fn scripts_that_are_forgotten_in_a_fan_out_are_loaded_again() {
     assert_eq!(shown(&cache, 700).await, expected);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_are_killed_lose_nothing_that_was_done() {
-    let server = Server::single(&[]).await;
+pub async fn connections_that_are_killed_lose_nothing_that_was_done(server: Server) {
     let cache = server.cache();
     let readers = users(1..=50);
     for user in &readers {
@@ -119,8 +113,7 @@ async fn connections_that_are_killed_lose_nothing_that_was_done() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_stops_is_an_error_in_time_and_a_write_to_it_is_unknown() {
+pub async fn a_server_that_stops_is_an_error_in_time_and_a_write_to_it_is_unknown(_: Server) {
     let server = Server::single(&[]).await;
     let config = config::Redis { read_timeout_ms: 200, write_timeout_ms: 200, ..server.config() };
     let patient = Caches::new(server.config());
@@ -142,8 +135,7 @@ async fn a_server_that_stops_is_an_error_in_time_and_a_write_to_it_is_unknown() 
     assert!(shown.starts_with(&[3]) && shown.ends_with(&[1]), "{shown:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_short_of_memory_forgets_lists_whole() {
+pub async fn a_server_short_of_memory_forgets_lists_whole(_: Server) {
     let server = Server::single(&["--maxmemory", "6mb"]).await;
     let cache = server.cache();
     for user in 1..=2_000 {
@@ -161,8 +153,7 @@ async fn a_server_short_of_memory_forgets_lists_whole() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_may_not_forget_and_is_full_refuses_and_says_so() {
+pub async fn a_server_that_may_not_forget_and_is_full_refuses_and_says_so(_: Server) {
     let server = Server::single(&["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]).await;
     let cache = server.cache();
     let mut user = 0;

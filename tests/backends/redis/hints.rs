@@ -9,7 +9,7 @@ use chirp::{
     rt::tokio_rt::TokioRuntime,
 };
 
-use super::server::{PATIENCE, Server};
+use super::{PATIENCE, Server};
 
 /// Tells until it is heard: a hint may be lost, the next one not for ever.
 async fn hears(from: &RedisHints, to: &mut dyn HintStream, hint: Hint) {
@@ -55,12 +55,10 @@ async fn between_two_processes(server: &Server) {
     tokio::time::timeout(PATIENCE, quiet).await.expect("nobody listens any more");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_hears_what_another_tells_over_one_server() {
-    between_two_processes(&Server::single(&[]).await).await;
+pub async fn a_process_hears_what_another_tells_over_one_server(server: Server) {
+    between_two_processes(&server).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_hears_what_another_tells_over_a_cluster() {
+pub async fn a_process_hears_what_another_tells_over_a_cluster(_: Server) {
     between_two_processes(&Server::cluster(0).await).await;
 }

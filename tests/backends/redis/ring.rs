@@ -12,7 +12,7 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 
-use super::server::{Caches, Raw, Server, home};
+use super::{Caches, Raw, Server, home};
 
 /// Random lists; each is some hundred calls.
 const CASES: u32 = 40;
@@ -138,9 +138,7 @@ async fn play(server: &Server, raw: Raw, limit: usize, steps: &[Step]) {
     pair.compare().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_list_in_redis_is_the_ring_of_the_domain() {
-    let server = Server::single(&[]).await;
+pub async fn a_list_in_redis_is_the_ring_of_the_domain(server: Server) {
     let raw = server.raw(server.ports[0]).await;
     let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
     let runtime = tokio::runtime::Handle::current();

@@ -9,7 +9,7 @@ use chirp::{
 };
 use redis::Value;
 
-use super::server::{Caches, PATIENCE, Raw, Server, users};
+use super::{Caches, PATIENCE, Raw, Server, users};
 
 async fn shown(cache: &Caches, user: u64) -> Option<Vec<u64>> {
     match cache.cache.page(UserId(user), Window::Latest, 1_000).await.ok()? {
@@ -34,8 +34,7 @@ async fn ranges(raw: &mut Raw) -> Vec<(u64, u64, Vec<Value>)> {
     rows.iter().map(|row| (number(&row[0]), number(&row[1]), primary(&row[2]))).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slot_that_moves_under_load_loses_nothing() {
+pub async fn a_slot_that_moves_under_load_loses_nothing(_: Server) {
     let server = Server::cluster(0).await;
     let cache = server.cache();
     let reader = 17;
@@ -78,8 +77,7 @@ async fn a_slot_that_moves_under_load_loses_nothing() {
         .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_push_that_was_done_outlives_the_primary() {
+pub async fn a_push_that_was_done_outlives_the_primary(_: Server) {
     let server = Server::cluster(1).await;
     let cache = Caches::new(config::Redis { wait_replicas: 1, ..server.config() });
     let reader = users([17]);

@@ -1,0 +1,1 @@
+//! Calls against a server that says what it is told to.

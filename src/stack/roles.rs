@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::StackError;
+use super::{StackError, pictures};
 use crate::{
     adapters::near::NearBodies,
     config::Config,
@@ -53,6 +53,8 @@ pub(super) struct Backends {
     pub(super) user: Option<UserBackend>,
     pub(super) tweet: Option<TweetBackend>,
     pub(super) timeline: Option<TimelineBackend>,
+    /// Pictures, if they are not in the data folder.
+    pub(super) pictures: Option<Arc<dyn BlobStore>>,
     /// Absent in a process that runs the gateway only.
     pub(super) bus: Option<Arc<dyn Bus>>,
     pub(super) limiter: Arc<dyn RateLimiter>,
@@ -75,8 +77,8 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) config: Arc<Config>,
     pub(super) token: Secret,
-    /// The bytes of pictures.
-    pub(super) blobs: Arc<dyn BlobStore>,
+    /// The bytes of pictures; a tweet role needs them.
+    pub(super) blobs: Option<Arc<dyn BlobStore>>,
     /// What a timeline role of this process does.
     pub(super) halves: Halves,
     pub(super) stop: Shutdown,
@@ -107,7 +109,7 @@ impl Shared {
             Role::Tweet => {
                 let TweetBackend { tweets, media, outbox } = backends.tweet.clone()?;
                 let bus = backends.bus.clone()?;
-                let blobs = Arc::clone(&self.blobs);
+                let blobs = self.blobs.clone()?;
                 let deps = tweet::Deps { tweets, media, blobs, outbox, bus, hints };
                 Some(tweet::build(common, deps))
             }
@@ -137,7 +139,7 @@ impl Shared {
             rpc: Arc::clone(&self.rpc),
             limiter: Arc::clone(&backends.limiter),
             metrics: self.metrics.clone(),
-            config: Arc::new(self.config.services.clone()),
+            config: Arc::new(pictures::placed(&self.config)),
             service_token: self.token.clone(),
             shutdown: self.stop.clone(),
         }

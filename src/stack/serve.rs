@@ -158,7 +158,7 @@ impl Process {
         opened: Opened,
     ) -> Result<Self, StackError> {
         let Front { metrics, rpc, token, waits, draining, servers, doors, runs } = front;
-        let pictures = Pictures::open(&config, &home.dir, &rt, &token).await;
+        let pictures = Pictures::open(&config, &opened, &home.dir, &rt, &token).await;
         let (opened, pictures) = opened.or_close(&rt, pictures).await?;
         let stop = Shutdown::new();
         let shared = Shared {

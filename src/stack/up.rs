@@ -174,7 +174,7 @@ impl Prepared {
         let began = Instant::now();
         let token = dir.service_token(&rt);
         let (opened, token) = opened.or_close(&rt, token).await?;
-        let pictures = Pictures::open(&config, &dir, &rt, &token).await;
+        let pictures = Pictures::open(&config, &opened, &dir, &rt, &token).await;
         let (opened, pictures) = opened.or_close(&rt, pictures).await?;
         let proof = Proof::new(&token.0);
         let rpc = Peers::new(rt.clone(), proof.clone());

@@ -89,6 +89,7 @@ pub(super) async fn open(
             outbox,
         }),
         timeline,
+        pictures: None,
         bus,
         limiter,
         hints,

@@ -26,7 +26,7 @@ use chirp::{
     },
     config::Services,
     domain::{
-        Body, DisplayName, Entry, Handle, Relations, TweetId, TweetText, UserId, Window,
+        Body, DisplayName, Entry, Handle, MediaList, Relations, TweetId, TweetText, UserId, Window,
         ring::CAPACITY_MAX, snowflake::Snowflake,
     },
     ports::{
@@ -248,6 +248,7 @@ impl Bench {
                 handle: Handle::parse(&format!("user_{author}")).unwrap(),
                 name: DisplayName::parse(&format!("User Number {author}")).unwrap(),
                 text: TweetText::parse(&"word ".repeat(random.random_range(12..40))).unwrap(),
+                media: MediaList::default(),
                 created_at_ms: wall_ms(),
             };
             events.push(Event::tweet_created(&body, None).encode());

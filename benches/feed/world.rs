@@ -14,7 +14,8 @@ use chirp::{
         tweets::insert,
     },
     domain::{
-        Body, DisplayName, Handle, SessionId, TweetId, TweetText, UserId, snowflake::Snowflake,
+        Body, DisplayName, Handle, MediaList, SessionId, TweetId, TweetText, UserId,
+        snowflake::Snowflake,
     },
     ports::{
         NewTweet, StoredKey,
@@ -121,6 +122,7 @@ impl World {
                     handle: account.handle.clone(),
                     name: account.name.clone(),
                     text: TweetText::parse(&texts[random.random_range(0..texts.len())]).unwrap(),
+                    media: MediaList::default(),
                     created_at_ms: at,
                 });
             }
@@ -196,7 +198,7 @@ async fn store(stores: &Stores, bodies: Vec<Body>) {
         let batch = batch.to_vec();
         let write = move |conn: &rusqlite::Connection| {
             for body in batch {
-                insert(conn, &NewTweet { body, key: None, trace: None })?;
+                insert(conn, &NewTweet { body, media: Vec::new(), key: None, trace: None })?;
             }
             conn.execute("update outbox set sent_at_ms = at_ms where sent_at_ms is null", [])?;
             Ok::<(), Fault>(())

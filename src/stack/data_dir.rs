@@ -34,7 +34,10 @@ use serde::{Deserialize, Serialize};
 pub use self::seat::Seat;
 use super::StackError;
 use crate::{
-    adapters::embedded::durable::read_secret, rt::Rt, services::kit::Secret, wire::routes::Role,
+    adapters::embedded::{blobs, durable::read_secret},
+    rt::Rt,
+    services::kit::Secret,
+    wire::routes::Role,
 };
 
 pub mod seat;
@@ -151,8 +154,9 @@ impl DataDir {
 
     /// The folders that a start makes, or finds and writes into.
     #[must_use]
-    pub fn folders(&self) -> [PathBuf; 3] {
-        [self.root.clone(), self.root.join("run"), self.root.join("logs")]
+    pub fn folders(&self) -> [PathBuf; 4] {
+        let below = |name: &str| self.root.join(name);
+        [self.root.clone(), below("run"), below("logs"), below(blobs::FOLDER)]
     }
 
     fn find(&self) -> Found {

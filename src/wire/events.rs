@@ -325,6 +325,15 @@ mod tests {
     }
 
     #[test]
+    fn an_event_older_than_pictures_has_none_and_one_without_looks_as_old() {
+        let old = br#"{"at_ms":5,"kind":"tweet_created","id":"1","author":"2","handle":"ada","name":"Ada","text":"hi"}"#;
+        let event = Event::decode(old).unwrap();
+        let Fact::TweetCreated { media, .. } = &event.fact else { panic!("{event:?}") };
+        assert!(media.is_empty());
+        assert_eq!(event.encode(), &old[..]);
+    }
+
+    #[test]
     fn ids_are_strings() {
         let json = String::from_utf8(deleted(u64::MAX >> 1).encode().to_vec()).unwrap();
         assert!(json.contains(r#""id":"9223372036854775807""#), "{json}");

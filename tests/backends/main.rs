@@ -16,6 +16,7 @@ mod postgres;
 mod proxy;
 mod redis;
 mod s3;
+mod sns_sqs;
 mod support;
 
 use std::{process::ExitCode, time::Duration};
@@ -56,6 +57,8 @@ async fn everything() -> bool {
     run.play(redis).await;
     run.play(cassandra).await;
     run.play(s3).await;
+    let sns_sqs = run.begin(sns_sqs::SCENARIOS);
+    run.play(sns_sqs).await;
     run.report()
 }
 

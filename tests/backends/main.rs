@@ -15,6 +15,7 @@ mod postgres;
 mod proxy;
 mod redis;
 mod support;
+mod up;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -45,11 +46,13 @@ async fn everything() -> bool {
     let mut run = Run::of_arguments();
     server::sweep();
     let proxy = run.begin_alone("proxy", proxy::SCENARIOS);
+    let up = run.begin_alone("up", up::SCENARIOS);
     let postgres = run.begin(postgres::SCENARIOS);
     let redis = run.begin(redis::SCENARIOS);
     run.play(proxy).await;
     run.play(postgres).await;
     run.play(redis).await;
+    run.play(up).await;
     run.report()
 }
 

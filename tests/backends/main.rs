@@ -14,6 +14,7 @@
 mod postgres;
 mod proxy;
 mod redis;
+mod roles;
 mod support;
 
 use std::{process::ExitCode, time::Duration};
@@ -47,9 +48,11 @@ async fn everything() -> bool {
     let proxy = run.begin_alone("proxy", proxy::SCENARIOS);
     let postgres = run.begin(postgres::SCENARIOS);
     let redis = run.begin(redis::SCENARIOS);
+    let roles = run.begin_alone("roles", roles::SCENARIOS);
     run.play(proxy).await;
     run.play(postgres).await;
     run.play(redis).await;
+    run.play(roles).await;
     run.report()
 }
 

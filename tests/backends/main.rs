@@ -14,6 +14,7 @@
 mod postgres;
 mod proxy;
 mod redis;
+mod roles;
 mod support;
 mod up;
 
@@ -49,10 +50,12 @@ async fn everything() -> bool {
     let up = run.begin_alone("up", up::SCENARIOS);
     let postgres = run.begin(postgres::SCENARIOS);
     let redis = run.begin(redis::SCENARIOS);
+    let roles = run.begin_alone("roles", roles::SCENARIOS);
     run.play(proxy).await;
     run.play(postgres).await;
     run.play(redis).await;
     run.play(up).await;
+    run.play(roles).await;
     run.report()
 }
 

@@ -15,6 +15,7 @@ mod postgres;
 mod proxy;
 mod redis;
 mod roles;
+mod sns_sqs;
 mod support;
 mod up;
 
@@ -56,6 +57,11 @@ async fn everything() -> bool {
     run.play(redis).await;
     run.play(up).await;
     run.play(roles).await;
+    let sns_sqs = run.begin(sns_sqs::SCENARIOS);
+    run.play(proxy).await;
+    run.play(postgres).await;
+    run.play(redis).await;
+    run.play(sns_sqs).await;
     run.report()
 }
 

@@ -11,6 +11,7 @@
 #![allow(clippy::print_stdout, reason = "the report is what this program is for")]
 #![allow(clippy::disallowed_methods, reason = "the servers are in the real world")]
 
+mod cassandra;
 mod postgres;
 mod proxy;
 mod redis;
@@ -48,20 +49,19 @@ async fn everything() -> bool {
     let mut run = Run::of_arguments();
     server::sweep();
     let proxy = run.begin_alone("proxy", proxy::SCENARIOS);
-    let up = run.begin_alone("up", up::SCENARIOS);
+    let cassandra = run.begin(cassandra::SCENARIOS);
     let postgres = run.begin(postgres::SCENARIOS);
     let redis = run.begin(redis::SCENARIOS);
-    let roles = run.begin_alone("roles", roles::SCENARIOS);
-    run.play(proxy).await;
-    run.play(postgres).await;
-    run.play(redis).await;
-    run.play(up).await;
-    run.play(roles).await;
     let sns_sqs = run.begin(sns_sqs::SCENARIOS);
+    let roles = run.begin_alone("roles", roles::SCENARIOS);
+    let up = run.begin_alone("up", up::SCENARIOS);
     run.play(proxy).await;
+    run.play(cassandra).await;
     run.play(postgres).await;
     run.play(redis).await;
     run.play(sns_sqs).await;
+    run.play(roles).await;
+    run.play(up).await;
     run.report()
 }
 

@@ -15,9 +15,11 @@ mod cassandra;
 mod postgres;
 mod proxy;
 mod redis;
+mod roles;
 mod s3;
 mod sns_sqs;
 mod support;
+mod up;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -52,13 +54,17 @@ async fn everything() -> bool {
     let postgres = run.begin(postgres::SCENARIOS);
     let redis = run.begin(redis::SCENARIOS);
     let s3 = run.begin(s3::SCENARIOS);
+    let sns_sqs = run.begin(sns_sqs::SCENARIOS);
+    let roles = run.begin_alone("roles", roles::SCENARIOS);
+    let up = run.begin_alone("up", up::SCENARIOS);
     run.play(proxy).await;
     run.play(postgres).await;
     run.play(redis).await;
     run.play(cassandra).await;
     run.play(s3).await;
-    let sns_sqs = run.begin(sns_sqs::SCENARIOS);
     run.play(sns_sqs).await;
+    run.play(roles).await;
+    run.play(up).await;
     run.report()
 }
 

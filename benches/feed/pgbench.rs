@@ -62,7 +62,7 @@ impl Pgbench {
         let mut config = servers.config.postgres.clone();
         servers.sql("postgres", &format!("create database {DATABASE}"), &[]);
         DATABASE.clone_into(&mut config.tweet_database);
-        let made = TweetStores::open(&TokioRuntime::handle(), &config).await.unwrap();
+        let made = TweetStores::open(&TokioRuntime::handle(), &config, true).await.unwrap();
         made.db.close().await;
         into_postgres(servers, DATABASE, &plan.bodies);
         let ids: Vec<u64> = plan.accounts.iter().map(|account| account.id.0).collect();

@@ -110,7 +110,7 @@ struct Bench {
 }
 
 async fn measure(stack: Option<&Path>) -> Found {
-    let rt = TokioRuntime::handle();
+    let (rt, metrics) = (TokioRuntime::handle(), Metrics::new());
     let (graph, side) = match stack {
         None => {
             let graph = Graph::new(EMBEDDED);
@@ -119,7 +119,7 @@ async fn measure(stack: Option<&Path>) -> Found {
         }
         Some(dir) => {
             let graph = Graph::new(CONTAINERS);
-            let side = Side::servers(&rt, dir, &graph.edges()).await;
+            let side = Side::servers(&rt, &metrics, dir, &graph.edges()).await;
             (graph, side)
         }
     };
@@ -128,7 +128,7 @@ async fn measure(stack: Option<&Path>) -> Found {
         expected: vec![Vec::new(); graph.users.len()],
         graph,
         side,
-        metrics: Metrics::new(),
+        metrics,
         ids: Snowflake::new(6),
     };
     bench.fill().await;

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 use chirp::{
     adapters::{
         cassandra::{self, CassandraTimelineStore},
+        circuit::{Circuit, Guarded},
         embedded::{
             Stores,
             cache::{EmbeddedCache, Limits},
@@ -16,9 +17,12 @@ use chirp::{
     },
     config::Config,
     domain::{Entry, UserId, ring::CAPACITY_MAX},
-    ports::{Push, TimelineStore, cache::PUSH_OWNERS_MAX},
+    ports::{
+        BodyCache, Bus, Push, RelationCache, TimelineCache, TimelineStore, cache::PUSH_OWNERS_MAX,
+    },
     rt::Rt,
     services::timeline::Deps,
+    telemetry::Metrics,
 };
 use tempfile::TempDir;
 
@@ -64,8 +68,14 @@ impl Side {
         Self { size: EMBEDDED, deps, bare }
     }
 
-    /// Over the servers of the stack in `dir`, in a keyspace, topics, queues and keys of its own.
-    pub(super) async fn servers(rt: &Rt, dir: &Path, edges: &[(UserId, UserId)]) -> Self {
+    /// Over the servers of the stack in `dir`, in a keyspace, topics, queues and keys of its own, behind
+    /// circuits as in a stack.
+    pub(super) async fn servers(
+        rt: &Rt,
+        metrics: &Metrics,
+        dir: &Path,
+        edges: &[(UserId, UserId)],
+    ) -> Self {
         let servers = Servers::of(dir);
         let own = |mut config: Config| {
             NAMESPACE.clone_into(&mut config.cassandra.keyspace);
@@ -77,16 +87,18 @@ impl Side {
         cassandra::migrate(rt, &patient.cassandra).await.unwrap();
         let loader = CassandraTimelineStore::open(rt, &patient.cassandra).await.unwrap();
         load::pairs(&loader, edges).await;
-        let store: Arc<dyn TimelineStore> =
-            Arc::new(CassandraTimelineStore::open(rt, &config.cassandra).await.unwrap());
+        let store = Arc::new(CassandraTimelineStore::open(rt, &config.cassandra).await.unwrap());
         let redis = Redis::new(rt.clone(), config.redis.clone());
         let cache = Arc::new(RedisCache::new(Arc::clone(&redis), CAPACITY_MAX));
+        let bus = Arc::new(SnsSqsBus::open(&config.aws, rt.clone()).await.unwrap());
+        let circuit = |server| Circuit::new(server, rt, metrics);
+        let caches = circuit("redis");
         let deps = Deps {
-            store,
-            cache: cache.clone(),
-            relations: cache.clone(),
-            bodies: cache.clone(),
-            bus: Arc::new(SnsSqsBus::open(&config.aws, rt.clone()).await.unwrap()),
+            store: Guarded::<dyn TimelineStore>::new(store, &circuit("cassandra")),
+            cache: Guarded::<dyn TimelineCache>::new(cache.clone(), &caches),
+            relations: Guarded::<dyn RelationCache>::new(cache.clone(), &caches),
+            bodies: Guarded::<dyn BodyCache>::new(cache.clone(), &caches),
+            bus: Guarded::<dyn Bus>::new(bus, &circuit("bus")),
             hints: Arc::new(RedisHints::new(redis)),
         };
         let (servers, config) = (Box::new(servers), Box::new(config));

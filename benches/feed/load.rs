@@ -43,7 +43,7 @@ pub(crate) async fn into_folder(plan: &Plan, dir: &Path) -> StoredKey {
         let batch = batch.to_vec();
         let write = move |conn: &rusqlite::Connection| {
             for body in batch {
-                insert(conn, &NewTweet { body, key: None, trace: None })?;
+                insert(conn, &NewTweet { body, media: Vec::new(), key: None, trace: None })?;
             }
             conn.execute("update outbox set sent_at_ms = at_ms where sent_at_ms is null", [])?;
             Ok::<(), Fault>(())

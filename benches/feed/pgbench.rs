@@ -29,8 +29,8 @@ begin;
 select last_tweet_id from authors where id = :id for update \\gset
 \\set tweet greatest(:candidate, :last_tweet_id + 1)
 with tweet as (
-    insert into tweets (id, author_id, handle, name, text, created_at_ms)
-    values (:tweet, :id, :handle, :name, :text, :at_ms)
+    insert into tweets (id, author_id, handle, name, text, created_at_ms, media)
+    values (:tweet, :id, :handle, :name, :text, :at_ms, null)
     on conflict (id) do nothing
     returning id
 ), last as (

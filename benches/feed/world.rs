@@ -8,7 +8,8 @@ use std::{
 
 use chirp::{
     domain::{
-        Body, DisplayName, Handle, SessionId, TweetId, TweetText, UserId, snowflake::Snowflake,
+        Body, DisplayName, Handle, MediaList, SessionId, TweetId, TweetText, UserId,
+        snowflake::Snowflake,
     },
     ports::{StoredKey, users::Account},
     services::kit::token::{Claims, ISSUER, SigningKey},
@@ -198,6 +199,7 @@ pub(crate) fn body(id: TweetId, account: &Account, text: &str, at_ms: u64) -> Bo
         handle: account.handle.clone(),
         name: account.name.clone(),
         text: TweetText::parse(text).unwrap(),
+        media: MediaList::default(),
         created_at_ms: at_ms,
     }
 }

@@ -14,6 +14,7 @@ mod http;
 mod image;
 pub mod load;
 mod log;
+mod media;
 mod peers;
 mod postgres;
 mod redis;
@@ -33,6 +34,7 @@ pub use http::Http;
 pub use image::Image;
 pub use load::{ConfigError, Loaded, Origin, Override, Sources, load};
 pub use log::{LEVELS, Log};
+pub use media::Media;
 pub use peers::{Peers, Place};
 pub use postgres::{Postgres, TLS_MODES};
 pub use relay::Relay;
@@ -60,6 +62,8 @@ pub struct Services {
     pub timeline: Timeline,
     /// Writing timelines.
     pub fanout: Fanout,
+    /// Pictures, from their upload to their end.
+    pub media: Media,
 }
 
 /// Everything: the sections of the services, and those that only the stack reads.
@@ -209,13 +213,15 @@ impl Services {
         self.gateway.validate()?;
         self.relay.validate()?;
         self.timeline.validate()?;
-        self.fanout.validate()
+        self.fanout.validate()?;
+        self.media.validate()
     }
 
     /// Cheap hashing and generous rate limits.
     #[must_use]
     pub fn for_tests() -> Self {
-        Self { auth: Auth::for_tests(), http: Http::for_tests(), ..Self::default() }
+        let (auth, http, media) = (Auth::for_tests(), Http::for_tests(), Media::for_tests());
+        Self { auth, http, media, ..Self::default() }
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     data_dir::{Found, Lock, RunFile},
     listen::{Bound, Bounds, bind},
     node::Node,
+    pictures::Pictures,
     processes::{Processes, Program},
     roles::Shared,
     waits::{Patience, Waits},
@@ -216,6 +217,8 @@ async fn start_here(
     let began = Instant::now();
     let token = dir.service_token(&rt);
     let (opened, token) = opened.or_close(&rt, token).await?;
+    let pictures = Pictures::open(config, &opened, dir, &rt, &token).await;
+    let (opened, pictures) = opened.or_close(&rt, pictures).await?;
     let proof = Proof::new(&token.0);
     let rpc = Peers::new(rt.clone(), proof.clone());
     let stop = Shutdown::new();
@@ -225,6 +228,7 @@ async fn start_here(
         metrics: metrics.clone(),
         config: Arc::clone(config),
         token,
+        blobs: pictures.blobs,
         halves: Halves::BOTH,
         stop: stop.clone(),
     };
@@ -249,7 +253,7 @@ async fn start_here(
         token: shared.token.clone(),
     };
     let bounds = Bounds::of(&config.up);
-    node.servers.push(public.serve(page, bounds, None));
+    node.servers.push(public.serve(page.merge(pictures.router), bounds, None));
     let admin_router = admin_state.router().merge(internal);
     node.servers.push(admin.serve(admin_router, bounds, Some(proof)));
     let ready = told.run_until_cancelled(node.until_ready(config.up.ready_timeout())).await;

@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 
 use super::trace::TraceContext;
 use crate::domain::{
-    Body, DisplayName, Entry, Handle, Pair, PairChange, PairState, TweetId, TweetText, UserId,
-    edge::Side,
+    Body, DisplayName, Entry, Handle, MediaList, Pair, PairChange, PairState, TweetId, TweetText,
+    UserId, edge::Side,
 };
 
 /// The envelope's version.
@@ -48,6 +48,9 @@ pub enum Fact {
         name: DisplayName,
         /// The text.
         text: TweetText,
+        /// The pictures; events that are older than them have none.
+        #[serde(skip_serializing_if = "no_media", default)]
+        media: MediaList,
     },
     /// A tweet was deleted.
     TweetDeleted {
@@ -99,6 +102,10 @@ pub enum Fact {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         after: Option<FollowerCursor>,
     },
+}
+
+pub(super) fn no_media(media: &MediaList) -> bool {
+    media.is_empty()
 }
 
 /// A place in the list of an author's followers.
@@ -166,6 +173,7 @@ impl Event {
             handle: body.handle.clone(),
             name: body.name.clone(),
             text: body.text.clone(),
+            media: body.media.clone(),
         };
         Self { at_ms: body.created_at_ms, trace, fact }
     }

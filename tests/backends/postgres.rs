@@ -31,6 +31,7 @@ pub const SCENARIOS: &[Scenario<Server>] = scenarios![
     contracts::the_graph_keeps_its_contract,
     contracts::keys_keep_their_contract,
     contracts::tweets_keep_their_contract,
+    contracts::uploads_keep_their_contract,
     contracts::the_outboxes_keep_their_contract,
     contracts::two_processes_give_an_authors_tweets_increasing_ids,
     contracts::two_relays_replay_and_prune_more_than_a_batch,

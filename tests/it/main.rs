@@ -14,6 +14,7 @@ mod input;
 mod inside;
 mod lifecycle;
 mod limits;
+mod media;
 mod page;
 mod reading;
 mod sessions;

@@ -9,6 +9,7 @@
 //! a read touches one of them.
 
 use async_trait::async_trait;
+use scylla::value::MaybeUnset;
 
 use super::{
     cql::{AuthorColumns, Cql, Work},
@@ -29,7 +30,10 @@ use crate::{
         AuthorRow, FollowerPage, Outcome, Read, StoredBody, TimelineStore, timeline_store::IDS_MAX,
     },
     rt::Rt,
-    wire::events::FollowerCursor,
+    wire::{
+        events::FollowerCursor,
+        media::{from_column, to_column},
+    },
 };
 
 const STORE: &str = "timeline_store";
@@ -41,8 +45,16 @@ pub struct CassandraTimelineStore {
     pub(super) big: BigAuthors,
 }
 
-type BodyColumns =
-    (Option<i64>, Option<String>, Option<String>, Option<String>, Option<i64>, Option<bool>);
+/// Author, handle, name, text, when, pictures, whether it was deleted.
+type BodyColumns = (
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+    Option<String>,
+    Option<bool>,
+);
 type RelationColumns = (i64, i64, bool, bool, bool);
 
 impl CassandraTimelineStore {
@@ -80,7 +92,9 @@ impl CassandraTimelineStore {
     async fn put_body(&self, body: &Body) -> Result<(), Fault> {
         let (id, author) = (key(body.id.0), key(body.author.0));
         let names = (body.handle.as_str(), body.name.as_str(), body.text.as_str());
-        let values = (id, author, names.0, names.1, names.2, bound(body.created_at_ms));
+        // Null would be a tombstone.
+        let media = MaybeUnset::from_option(to_column(&body.media));
+        let values = (id, author, names.0, names.1, names.2, bound(body.created_at_ms), media);
         self.cql.write(&self.cql.statements.put_body, values).await
     }
 
@@ -117,7 +131,7 @@ impl CassandraTimelineStore {
 
     async fn body(&self, id: TweetId) -> Result<Option<StoredBody>, Fault> {
         let found = self.cql.one::<BodyColumns>(&self.cql.statements.body, (key(id.0),)).await?;
-        let Some((author, handle, name, text, created_at_ms, deleted)) = found else {
+        let Some((author, handle, name, text, created_at_ms, media, deleted)) = found else {
             return Ok(None);
         };
         if deleted == Some(true) {
@@ -131,6 +145,7 @@ impl CassandraTimelineStore {
             name: name.and_then(|name| DisplayName::parse(&name).ok()).ok_or_else(odd)?,
             text: text.and_then(|text| TweetText::parse(&text).ok()).ok_or_else(odd)?,
             created_at_ms: from_key(created_at_ms.ok_or_else(odd)?),
+            media: from_column(media.as_deref()).ok_or_else(odd)?,
         };
         Ok(Some(StoredBody::Live(body)))
     }

@@ -26,6 +26,9 @@ use std::{future::Future, time::Duration};
 
 use serde_json::Value;
 
+/// A picture of one pixel, as browsers show it.
+pub const GIF: &[u8] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+
 /// The longest that anything eventual may take in a test.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 

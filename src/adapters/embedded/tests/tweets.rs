@@ -10,7 +10,7 @@ use crate::{
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
 fn tweet(id: u64, author: u64) -> NewTweet {
-    NewTweet { body: body(id, author), key: None, trace: None }
+    NewTweet { body: body(id, author), media: Vec::new(), key: None, trace: None }
 }
 
 fn keyed(id: u64, author: u64, hash: u8, at_ms: u64) -> NewTweet {

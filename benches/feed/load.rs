@@ -77,7 +77,7 @@ pub(crate) async fn into_servers(plan: &Plan, servers: &Servers) -> StoredKey {
 /// Tweets and authors into the tables of `database`.
 pub(crate) fn into_postgres(servers: &Servers, database: &str, bodies: &[Body]) {
     let mut rows = String::new();
-    for Body { id, author, handle, name, text, created_at_ms } in bodies {
+    for Body { id, author, handle, name, text, created_at_ms, .. } in bodies {
         // Neither names nor texts of the bench have tabs, line ends or backslashes.
         let (handle, name, text) = (handle.as_str(), name.as_str(), text.as_str());
         writeln!(rows, "{}\t{}\t{handle}\t{name}\t{text}\t{created_at_ms}", id.0, author.0)

@@ -38,7 +38,7 @@ backends filter="":
     ./infra/local-images/build --pull
     cargo test --locked --test backends -- {{ filter }}
 
-# Throughput beside a reference, in one run; `just bench --only read --seconds 30 --json out.json`
+# Throughput beside a reference, in one run (docs/bench.md); `just bench --backends containers --only read`
 bench *args:
     cargo bench --locked --bench feed -- {{ args }}
 

@@ -382,6 +382,7 @@ mod tests {
             name: DisplayName::parse("Somebody").unwrap(),
             text: TweetText::parse("text").unwrap(),
             created_at_ms: 5,
+            media: crate::domain::MediaList::default(),
         };
         let bodies = [body(3, 1), body(9, 2), body(5, 1), body(4, 1)];
         let expected = vec![(UserId(2), TweetId(9)), (UserId(1), TweetId(5))];

@@ -103,11 +103,6 @@ impl Server {
         SessionBuilder::new().known_node(&self.config.addresses).build().await.unwrap()
     }
 
-    pub async fn drop_keyspace(&self, keyspace: &str) {
-        let cql = format!("drop keyspace if exists {keyspace}");
-        self.session().await.query_unpaged(cql, ()).await.unwrap();
-    }
-
     pub fn port(&self) -> u16 {
         self.config.nodes().next().unwrap().rsplit_once(':').unwrap().1.parse().unwrap()
     }

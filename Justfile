@@ -38,6 +38,12 @@ backends filter="":
     ./infra/local-images/build --pull
     cargo test --locked --test backends -- {{ filter }}
 
+# One account with so many followers on a real Cassandra
+followers count="1000000":
+    ./scripts/docker-start
+    ./infra/local-images/build --pull
+    CHIRP_TEST_FOLLOWERS={{ count }} cargo test --locked --test backends -- a_big_account
+
 # Throughput beside a reference, in one run (docs/bench.md); `just bench --backends containers --only read`
 bench *args:
     cargo bench --locked --bench feed -- {{ args }}

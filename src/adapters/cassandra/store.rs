@@ -124,7 +124,8 @@ impl CassandraTimelineStore {
         let row = Relation::of(user, change.pair, &change.state);
         self.put_relation(user, row, change.version).await?;
         if row.follows || change.version > 1 {
-            self.put_follower(row.other, user, change.version, row.follows).await?;
+            let put = self.put_follower(row.other, user, change.version, row.follows);
+            put.await.map_err(Fault::after_another)?;
         }
         Ok(())
     }

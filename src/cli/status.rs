@@ -119,7 +119,7 @@ pub(crate) fn show(context: &Context, dir: &DataDir, talk: bool) -> Result<Exit,
                 ))?;
             }
         }
-        Err(error) => line(&format!("  containers        {}", Failure::from(error).sentence))?,
+        Err(error) => line(&format!("  containers          {}", Failure::from(error).sentence))?,
     }
     Ok(Exit::Ok)
 }

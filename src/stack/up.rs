@@ -172,11 +172,10 @@ impl Prepared {
             return Err(error);
         }
         undo.found = Found::Used;
-        let (about, took) = match &roles {
-            Roles::Here { .. } => ("every replica holds keys and revocations", began.elapsed()),
-            Roles::Apart(_) => ("every process answers", began.elapsed()),
-        };
-        progress(Phase { name: "ready", about: about.to_owned(), took });
+        if let Roles::Apart(_) = &roles {
+            let about = "every process answers".to_owned();
+            progress(Phase { name: "ready", about, took: began.elapsed() });
+        }
         Ok(Stack { roles, containers: None, dir, run, _lock: lock })
     }
 }
@@ -193,6 +192,30 @@ async fn listen(config: &Config, progress: &Progress<'_>) -> Result<(Bound, Boun
     Ok((public, admin))
 }
 
+/// Opens every store. Servers that were started for this answer, but may be slow at first.
+async fn open(
+    dir: &DataDir,
+    rt: &Rt,
+    config: &Config,
+    metrics: &Metrics,
+    told: &Shutdown,
+) -> Result<Opened, StackError> {
+    let in_containers = dir.known()?.is_some_and(|known| known.kind == "containers");
+    if !in_containers {
+        return Opened::open(dir, rt, config, metrics, &Role::ALL, &Patience::Once).await;
+    }
+    let waits = Waits::default();
+    let patience = Patience::Wait(waits.clone());
+    let opening = Opened::open(dir, rt, config, metrics, &Role::ALL, &patience);
+    let limit = config.up.containers_timeout();
+    let opened = told.run_until_cancelled(tokio::time::timeout(limit, opening)).await;
+    let opened = opened.ok_or(StackError::Stopped)?;
+    opened.unwrap_or_else(|_| {
+        let stores = waits.names().join(", ");
+        Err(StackError::Store(format!("not usable after {} s: {stores}", limit.as_secs())))
+    })
+}
+
 /// Starts the roles in this process.
 async fn start_here(
     config: &Arc<Config>,
@@ -206,7 +229,7 @@ async fn start_here(
     let metrics = Metrics::new();
     // A damaged token is told before any store is touched.
     dir.read_token()?;
-    let opened = Opened::open(dir, &rt, config, &metrics, &Role::ALL, &Patience::Once).await?;
+    let opened = open(dir, &rt, config, &metrics, told).await?;
     let about = if config.backends.external() {
         "PostgreSQL, Redis, Cassandra, SNS and SQS".to_owned()
     } else {
@@ -239,6 +262,7 @@ async fn start_here(
     let counts = Role::ALL.map(|role| format!("{role} {}", config.up.replicas(role)));
     progress(Phase { name: "roles", about: counts.join(", "), took: began.elapsed() });
 
+    let began = Instant::now();
     let run = run_file(&rt, config, &public, &admin);
     let admin_state = Admin {
         rt: rt.clone(),
@@ -263,6 +287,8 @@ async fn start_here(
         roles.stop_at_once().await;
         return Err(error);
     }
+    let about = "every replica holds keys and revocations".to_owned();
+    progress(Phase { name: "ready", about, took: began.elapsed() });
     Ok((roles, run))
 }
 

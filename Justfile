@@ -35,7 +35,7 @@ crash kills="25":
 # Adapters on real servers in containers (starts Docker); `just backends faults`
 backends filter="":
     ./scripts/docker-start
-    ./infra/local-images/build
+    ./infra/local-images/build --pull
     cargo test --locked --test backends -- {{ filter }}
 
 # Throughput beside a reference, in one run; `just bench --only read --seconds 30 --json out.json`

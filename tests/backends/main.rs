@@ -11,6 +11,7 @@
 #![allow(clippy::print_stdout, reason = "the report is what this program is for")]
 #![allow(clippy::disallowed_methods, reason = "the servers are in the real world")]
 
+mod cassandra;
 mod postgres;
 mod proxy;
 mod redis;
@@ -46,6 +47,7 @@ async fn everything() -> bool {
     let mut run = Run::of_arguments();
     server::sweep();
     let proxy = run.begin_alone("proxy", proxy::SCENARIOS);
+    let cassandra = run.begin(cassandra::SCENARIOS);
     let postgres = run.begin(postgres::SCENARIOS);
     let redis = run.begin(redis::SCENARIOS);
     let s3 = run.begin(s3::SCENARIOS);
@@ -53,6 +55,7 @@ async fn everything() -> bool {
     run.play(postgres).await;
     run.play(redis).await;
     run.play(s3).await;
+    run.play(cassandra).await;
     run.report()
 }
 

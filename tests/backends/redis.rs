@@ -42,6 +42,7 @@ pub const SCENARIOS: &[Scenario<Server>] = scenarios![
     hints::a_process_hears_what_another_tells_over_a_cluster,
     moves::a_slot_that_moves_under_load_loses_nothing,
     moves::a_push_that_was_done_outlives_the_primary,
+    moves::a_push_that_found_nothing_to_do_is_not_done_before_replicas_have_what_it_saw,
     ring::a_list_in_redis_is_the_ring_of_the_domain,
 ];
 
@@ -189,11 +190,16 @@ impl Server {
 
     /// Kills the node that listens on `port` in the container.
     pub fn kill_node(&self, port: u16) {
-        let kill = format!(
+        self.signal_node(port, "KILL");
+    }
+
+    /// Sends a signal to the node that listens on `port` in the container.
+    pub fn signal_node(&self, port: u16, signal: &str) {
+        let send = format!(
             "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | \
-             grep -q '^redis-server .*:{port} ' && kill -9 ${{p#/proc/}}; done; true"
+             grep -q '^redis-server .*:{port} ' && kill -{signal} ${{p#/proc/}}; done; true"
         );
-        docker_does(&["exec", &self.id, "sh", "-c", &kill]);
+        docker_does(&["exec", &self.id, "sh", "-c", &send]);
     }
 }
 

@@ -3,23 +3,20 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64},
     },
 };
 
-use crate::{
+use crate::judge::{
     api::Api,
     client::Client,
     dice::Dice,
-    world::{GROUP, WRITERS, World},
+    world::{GROUP, Shared, WRITERS},
 };
 
 /// Readers beside the writers.
 const READERS: usize = 6;
-
-/// The model, as everybody holds it.
-pub type Shared = Arc<Mutex<World>>;
 
 /// Everybody who is at work.
 pub struct Crowd {

@@ -10,16 +10,18 @@ use chirp::domain::{TweetId, snowflake};
 use tempfile::TempDir;
 
 use crate::{
-    api::PAGE,
-    audit::{self, Scope, audit, drain},
-    dice::Dice,
-    load::{Crowd, Shared},
+    judge::{
+        api::PAGE,
+        audit::{self, Scope, audit, drain},
+        dice::Dice,
+        settle::{Unpromised, early, settle, warm},
+        world::{PASSIVE, STAR, Shared, WRITERS, World, now_ms},
+    },
+    load::Crowd,
     report::{Figures, PLACES, percentile},
     seed::seed,
     server::{Place, Server},
-    settle::{Unpromised, early, settle, warm},
     tamper,
-    world::{PASSIVE, STAR, WRITERS, World, now_ms},
 };
 
 /// Homes read after each kill: of ordinary users, and of the star's passive followers.
@@ -247,7 +249,11 @@ impl Run {
             figures.pages, figures.tweets, figures.reread
         );
         let of = |rule| world.violations.iter().filter(|found| found.rule == rule).count();
-        println!("lost: {}, doubled: {}", of(crate::checks::LOST), of(crate::checks::DOUBLED));
+        println!(
+            "lost: {}, doubled: {}",
+            of(crate::judge::checks::LOST),
+            of(crate::judge::checks::DOUBLED)
+        );
         let thin = PLACES.iter().filter(|place| {
             figures.fell.get(**place).copied().unwrap_or_default() * 10 < figures.kills()
         });

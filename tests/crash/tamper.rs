@@ -7,12 +7,13 @@ use chirp::{adapters::embedded::sqlite::key, domain::TweetId};
 use rusqlite::{Connection, params};
 
 use crate::{
-    audit::{Scope, audit, drain},
-    checks::{COUNTS, DOUBLED, FOREIGN, KEYS, LOST, REFUSED, RESURRECTED},
-    dice::Dice,
-    load::Shared,
+    judge::{
+        audit::{Scope, audit, drain},
+        checks::{COUNTS, DOUBLED, FOREIGN, KEYS, LOST, REFUSED, RESURRECTED},
+        dice::Dice,
+        world::{ORDINARY, STAR, Shared, State, World, candidates, key_of, text_of},
+    },
     server::Place,
-    world::{ORDINARY, STAR, State, World, candidates, key_of, text_of},
 };
 
 /// What is done to a copy.

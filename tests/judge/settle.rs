@@ -9,14 +9,13 @@ use chirp::{
 };
 use futures_util::{StreamExt, stream};
 
-use crate::{
+use super::{
     api::{Api, NoList, PAGE, Verdict, Write},
     audit::AT_ONCE,
     checks::{DOUBLED, FOREIGN, KEYS, RESURRECTED, UNAVAILABLE, excess, shape},
     client::post,
     dice::Dice,
-    load::Shared,
-    world::{Between, Doubt, GROUP, Hide, STAR, State, key_of, named},
+    world::{Between, Doubt, GROUP, Hide, STAR, Shared, State, key_of, named},
 };
 
 /// Calls after a restart are repeated this often: nothing kills the process now.

@@ -15,14 +15,13 @@ use chirp::{
 };
 use serde_json::json;
 
-use crate::{
+use super::{
     api::{Api, Verdict, Write},
     checks::RESURRECTED,
     dice::Dice,
-    load::Shared,
     world::{
-        Between, Doubt, GROUP, Hide, ORDINARY, Posted, STAR, State, World, candidates, key_of,
-        now_ms, text_of,
+        Between, Doubt, GROUP, Hide, ORDINARY, Posted, STAR, Shared, State, World, candidates,
+        key_of, now_ms, text_of,
     },
 };
 

@@ -5,13 +5,12 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use chirp::{domain::TweetId, stack::admin::Queues, wire::api::Profile};
 use futures_util::{StreamExt, stream};
 
-use crate::{
+use super::{
     api::{Api, NoList},
     checks::{COUNTS, Fault, LOST, RESURRECTED, UNAVAILABLE, compare},
     dice::Dice,
-    load::Shared,
     settle::key_again,
-    world::{ORDINARY, STAR, World},
+    world::{ORDINARY, STAR, Shared, World},
 };
 
 /// Calls of an audit that are open at once.

@@ -5,14 +5,17 @@
 //! [`GROUP`] belongs to one writer, which acts in sequence; so the model is exact but for the calls
 //! that were open when the process died ([`Doubt`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
 
 use chirp::{
     domain::{DisplayName, Handle, SessionId, TweetId, UserId},
     services::kit::token::{Claims, ISSUER, SigningKey},
 };
 
-use crate::report::Violation;
+use super::violation::Violation;
 
 /// Users of one writer.
 pub const GROUP: usize = 4;
@@ -122,6 +125,9 @@ impl Tally {
         }
     }
 }
+
+/// The model, as everybody holds it.
+pub type Shared = Arc<Mutex<World>>;
 
 /// The model.
 pub struct World {

@@ -16,7 +16,10 @@ use std::{
 use chirp::{
     adapters::cassandra::{CassandraTimelineStore, migrate},
     config::Cassandra,
-    domain::{Body, DisplayName, Handle, MediaList, Pair, PairChange, PairState, TweetId, TweetText, UserId},
+    domain::{
+        Body, DisplayName, Handle, MediaList, Pair, PairChange, PairState, TweetId, TweetText,
+        UserId,
+    },
     rt::{Rt, tokio_rt::TokioRuntime},
 };
 use scylla::{
@@ -129,6 +132,7 @@ pub fn tweet(id: u64, author: u64) -> Body {
         handle: Handle::parse("somebody").unwrap(),
         name: DisplayName::parse("Somebody").unwrap(),
         text: TweetText::parse(&format!("the text of {id}")).unwrap(),
+        media: MediaList::default(),
         created_at_ms: 1_800_000_000_000,
         media: MediaList::default(),
     }

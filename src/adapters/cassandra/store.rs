@@ -145,6 +145,7 @@ impl CassandraTimelineStore {
             handle: handle.and_then(|handle| Handle::parse(&handle).ok()).ok_or_else(odd)?,
             name: name.and_then(|name| DisplayName::parse(&name).ok()).ok_or_else(odd)?,
             text: text.and_then(|text| TweetText::parse(&text).ok()).ok_or_else(odd)?,
+            media: from_column(media.as_deref()).ok_or_else(odd)?,
             created_at_ms: from_key(created_at_ms.ok_or_else(odd)?),
             media: from_column(media.as_deref()).ok_or_else(odd)?,
         };
@@ -373,6 +374,7 @@ impl TimelineStore for CassandraTimelineStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::MediaList;
 
     #[test]
     fn of_each_author_the_highest_id_counts() {
@@ -382,6 +384,7 @@ mod tests {
             handle: Handle::parse("somebody").unwrap(),
             name: DisplayName::parse("Somebody").unwrap(),
             text: TweetText::parse("text").unwrap(),
+            media: MediaList::default(),
             created_at_ms: 5,
             media: crate::domain::MediaList::default(),
         };

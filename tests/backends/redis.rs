@@ -26,7 +26,7 @@ use redis::{FromRedisValue, aio::MultiplexedConnection};
 
 use crate::support::{
     run::{Backend, Scenario, answers, scenarios},
-    server::{Container, Order, docker_does, free_ports},
+    server::{Container, Order, REDIS_ENTRY, docker_does, free_ports},
 };
 
 pub const SCENARIOS: &[Scenario<Server>] = scenarios![
@@ -49,9 +49,6 @@ pub const SCENARIOS: &[Scenario<Server>] = scenarios![
 /// The longest that anything eventual may take; a busy machine takes its time.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The script that makes one server or a cluster in either image.
-const ENTRY: &str = include_str!("../../infra/local-images/redis/entry.sh");
-
 /// One server or a cluster, in one container.
 #[derive(Clone)]
 pub struct Server {
@@ -65,16 +62,12 @@ pub struct Server {
 
 /// `entry.sh` in `mode`, with more arguments for the servers.
 fn order<'a>(mode: &'a str, args: &[&'a str]) -> Order {
-    let command = ["-c", ENTRY, "entry.sh", mode].into_iter().chain(args.iter().copied());
+    let command = ["-c", REDIS_ENTRY, "entry.sh", mode].into_iter().chain(args.iter().copied());
     Order::of("redis").runs(Some("sh"), command)
 }
 
 impl Backend for Server {
     const NAME: &'static str = "redis";
-
-    fn order() -> Order {
-        order("single", &[])
-    }
 
     async fn begin(container: &Container) -> Self {
         Self::over(container, false).await

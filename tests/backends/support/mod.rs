@@ -1,5 +1,8 @@
-//! What every backend's scenarios are written with.
+//! What every backend's scenarios are written with; `tests/matrix` uses it too.
+
+#![allow(dead_code, unused_imports, unused_macros, reason = "each of the programs uses a part")]
 
 pub mod proxy;
 pub mod run;
 pub mod server;
+pub mod servers;

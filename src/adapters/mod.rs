@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_types, reason = "maps here have fixed hashers")]
 
 pub(crate) mod aws;
+pub mod cassandra;
 pub mod circuit;
 mod clock_map;
 pub mod embedded;

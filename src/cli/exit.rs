@@ -218,6 +218,12 @@ impl From<StackError> for Failure {
                 "`chirp logs` may say why; a role of its own process needs its peers running"
                     .to_owned(),
             ),
+            StackError::Process { name, code, hint, .. } => {
+                let exit = Exit::ALL.into_iter().find(|exit| Some(i32::from(exit.code())) == *code);
+                let hint = hint.clone();
+                let hint = hint.unwrap_or_else(|| format!("`chirp logs {name}` may say why"));
+                (exit.filter(|exit| *exit != Exit::Ok).unwrap_or(Exit::Failure), hint)
+            }
             StackError::Stopped => (Exit::Ok, "start it again when it is wanted".to_owned()),
             StackError::Other { .. } => {
                 (Exit::Failure, "`chirp doctor` checks the surroundings".to_owned())

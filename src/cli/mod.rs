@@ -11,6 +11,7 @@ mod doctor;
 mod down;
 mod exit;
 mod logs;
+mod migrate;
 mod printer;
 mod reap;
 mod replay;
@@ -69,6 +70,8 @@ enum Verb {
     Doctor(doctor::Args),
     /// Publish again everything that was committed since a time: the one repair tool
     Replay(replay::Args),
+    /// Bring the schemas of the stores up to date, or say what they lack
+    Migrate(migrate::Args),
     /// Simulate the system on a virtual clock
     Sim(sim::Args),
     /// Show the effective configuration
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Verb::Serve(args) => serve::run(&context, &args),
         Verb::Doctor(args) => doctor::run(&context, &args),
         Verb::Replay(args) => replay::run(&context, &args),
+        Verb::Migrate(args) => migrate::run(&context, &args),
         Verb::Sim(args) => sim::run(&context, &args),
         Verb::Config(args) => config::run(&context, &args),
         Verb::Reap(args) => reap::run(&args),

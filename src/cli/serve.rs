@@ -5,14 +5,14 @@ use std::{net::SocketAddr, sync::Arc};
 use super::{
     context::{Context, block_on_all_cores, enough_files},
     exit::{Exit, Failure},
-    up::stopped_early,
+    up::{log_to_file, stopped_early},
 };
 use crate::{
     config::{Config, Override, env},
     rt::{Shutdown, tokio_rt::TokioRuntime},
     services::timeline::Halves,
     stack::{
-        StackError,
+        DataDir, StackError,
         crash_marks::CrashMarks,
         serve::{Peer, Process, Told},
         signals::Signals,
@@ -48,6 +48,10 @@ pub(crate) struct Args {
     /// `user=127.0.0.1:9001,internal=127.0.0.1:9002`; may be repeated
     #[arg(long, value_name = "PEER", value_parser = peer)]
     peer: Vec<Peer>,
+    /// The name of a process of `up --processes`: it logs to a file of this name, and stops when its
+    /// standard input ends
+    #[arg(long, value_name = "NAME", hide = true)]
+    supervised: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -132,7 +136,17 @@ async fn until_told(
         Signals::catch().map_err(|error| StackError::other("catch signals", error))?;
     let marks = context.env(env::CRASH_MARKS).map(|path| CrashMarks::open(path.as_ref()));
     let marks = marks.transpose().map_err(|error| StackError::other("write marks", error))?;
-    logs::install(std::io::stderr, &config.log);
+    let lines = match &args.supervised {
+        None => {
+            logs::install(std::io::stderr, &config.log);
+            None
+        }
+        Some(name) => {
+            let followed = signals.follow_parent();
+            followed.map_err(|error| StackError::other("start a thread", error))?;
+            Some(log_to_file(&DataDir::at(&config.up.data_dir).log_file_of(name), &config)?)
+        }
+    };
     let rt = TokioRuntime::with_points(marks.as_ref().map(CrashMarks::hook));
     let names = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(",");
     let told =
@@ -176,6 +190,10 @@ async fn until_told(
     signals.next_one_kills();
     tracing::info!(roles = names, "stopping");
     process.stop().await;
+    if let Some(lines) = lines {
+        tracing::info!(roles = names, "stopped");
+        lines.flush();
+    }
     Ok(Exit::Ok)
 }
 

@@ -70,6 +70,9 @@ pub(crate) fn show(context: &Context, dir: &DataDir, talk: bool) -> Result<Exit,
         }
         p.data(text)
     };
+    if talk && let Some(run) = dir.supervised() {
+        up::ready_block(context, dir, &run, None);
+    }
     for process in look(dir)? {
         let state = if process.ready { p.green("ready") } else { p.yellow("not ready") };
         match process.role {

@@ -21,6 +21,7 @@ use crate::{
         containers::Engine,
         crash_marks::CrashMarks,
         data_dir::{RunFile, Running},
+        processes::Program,
         signals::Signals,
         up::{Phase, Prepared, Progress},
     },
@@ -42,6 +43,10 @@ pub(crate) struct Args {
     /// kept they stay until `down --purge`
     #[arg(long)]
     reuse: bool,
+    /// Run every replica of a role as a process of its own, with a log file of its own, that is started
+    /// again if it dies. Over embedded stores, which have one owner each, a role has one
+    #[arg(long)]
+    processes: bool,
     /// Give the terminal back once the stack is ready
     #[arg(long, short)]
     detach: bool,
@@ -75,6 +80,10 @@ impl Args {
         if let Some(kind) = &self.backends {
             all.push(Override { flag: "--backends", key: "backends.kind", value: kind.clone() });
         }
+        if self.processes {
+            let value = "true".to_owned();
+            all.push(Override { flag: "--processes", key: "up.processes", value });
+        }
         if self.reuse {
             all.push(Override { flag: "--reuse", key: "up.reuse", value: "true".to_owned() });
         }
@@ -101,7 +110,7 @@ fn replicas(text: &str) -> Result<(&'static str, u64), String> {
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let mut config = context.load(args.overrides())?.config;
     let dir = DataDir::at(&config.up.data_dir);
-    if let Running::Up(_) = dir.running() {
+    if is_up(&dir) {
         return already_up(context, &dir);
     }
     enough_files()?;
@@ -134,9 +143,13 @@ async fn automatic(dir: &DataDir) -> Result<(String, String), StackError> {
     })
 }
 
-fn own_program() -> Result<PathBuf, Failure> {
+pub(super) fn own_program() -> Result<PathBuf, Failure> {
     let own = std::env::current_exe();
     own.map_err(|error| StackError::other("find this program's file", error).into())
+}
+
+fn is_up(dir: &DataDir) -> bool {
+    matches!(dir.running(), Running::Up(_)) || dir.supervised().is_some()
 }
 
 fn already_up(context: &Context, dir: &DataDir) -> Result<Exit, Failure> {
@@ -160,7 +173,8 @@ async fn prepare(
             tokio::time::sleep(LOOK).await;
         }
         match dir.running() {
-            Running::Up(_) => return Ok(None),
+            _ if is_up(&dir) => return Ok(None),
+            Running::Up(_) => {}
             // The other one has failed, or stopped: it is our turn.
             Running::Nothing => {}
             Running::Starting | Running::Roles(_) => return Err(locked),
@@ -193,10 +207,10 @@ async fn until_told(
         prepared = prepare(&config, &progress) => prepared?,
     };
     let Some(prepared) = prepared else { return Ok(None) };
-    let lines = log_to_file(prepared.dir(), &config)?;
+    let lines = log_to_file(&prepared.dir().log_file(), &config)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "starting");
     let told = Shutdown::new();
-    let program = own_program()?;
+    let program = Program { path: own_program()?, forget: context.own_variables() };
     let mut start = std::pin::pin!(prepared.start(rt, &program, &progress, &told));
     let started = tokio::select! {
         biased;
@@ -239,9 +253,10 @@ pub(super) fn stopped_early(context: &Context) -> Exit {
     Exit::Ok
 }
 
-fn log_to_file(dir: &DataDir, config: &Config) -> Result<logs::Lines, Failure> {
-    let (lines, pump) = logs::file(&dir.log_file(), &config.log).map_err(|error| {
-        let (path, reason) = (dir.log_file(), error.to_string());
+/// From now on what is logged goes to the file `path`.
+pub(super) fn log_to_file(path: &Path, config: &Config) -> Result<logs::Lines, Failure> {
+    let (lines, pump) = logs::file(path, &config.log).map_err(|error| {
+        let (path, reason) = (path.to_owned(), error.to_string());
         StackError::Unwritable { path, reason }
     })?;
     std::thread::Builder::new()

@@ -22,7 +22,7 @@ mod serve;
 mod timeline;
 mod up;
 
-pub use self::redis::Redis;
+pub use self::redis::{Redis, split};
 pub use auth::Auth;
 pub use aws::Aws;
 pub use backends::{Backends, KINDS};

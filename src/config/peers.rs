@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, redis::split, within};
+use super::{Invalid, split, within};
 use crate::wire::routes::Role;
 
 /// The most places of one role.
@@ -27,11 +27,11 @@ pub struct Peers {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// A name, or an address.
-    pub host: String,
+    pub(crate) host: String,
     /// The port of the public listener.
-    pub public: u16,
+    pub(crate) public: u16,
     /// The port of the admin listener.
-    pub admin: u16,
+    pub(crate) admin: u16,
 }
 
 impl Place {

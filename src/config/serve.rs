@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, Secret, redis::split, within};
+use super::{Invalid, Secret, split, within};
 
 /// The shortest service token that is taken from the configuration: 128 bits as hexadecimal digits.
 const TOKEN_MIN: usize = 32;

@@ -8,8 +8,11 @@
 //! | `stores.json` | which stores were made here; each carries the same name of the folder |
 //! | `chirp.lock`, `run/<role>.lock` | locks that the kernel frees when their process dies; whose |
 //! | | they are stands in them |
+//! | `processes.lock` | the same for `chirp up --processes` |
 //! | `run.json`, `run/<role>.json` | where the running process is reached; see [`RunFile`] |
-//! | `logs/` | logs of `chirp up` |
+//! | `run/processes.toml` | the configuration of the processes of `up --processes`, 0600 |
+//! | `backends.json` | which backends other than the files above it is used with |
+//! | `logs/` | logs of `chirp up`, and of each of its processes |
 //!
 //! `chirp up` holds `chirp.lock` alone. Processes of `chirp serve` share it, and each holds the
 //! lock of every role it runs, so that no role of a data folder runs twice over embedded stores. Over
@@ -40,6 +43,8 @@ pub use crate::adapters::embedded::keys::FILE as KEYS;
 
 /// The file of the service token.
 pub const TOKEN: &str = "service.token";
+/// The lock of `chirp up --processes`.
+pub(super) const SUPERVISOR: &str = "processes.lock";
 /// How often a lock that is held is asked for again.
 const LOCK_TRIES: usize = 10;
 /// The pause between two tries.
@@ -97,7 +102,8 @@ pub enum Running {
     Starting,
     /// `chirp up`.
     Up(RunFile),
-    /// Processes of `chirp serve`, by role; of a role over servers there may be several.
+    /// Processes of `chirp serve` or `chirp up --processes`, by role; of a role over servers there may
+    /// be several.
     Roles(Vec<(Role, RunFile)>),
 }
 
@@ -117,7 +123,13 @@ impl DataDir {
     /// The log file of `chirp up`.
     #[must_use]
     pub fn log_file(&self) -> PathBuf {
-        self.root.join("logs").join("chirp.log")
+        self.log_file_of("chirp")
+    }
+
+    /// The log file of a process of `chirp up --processes`, by its name.
+    #[must_use]
+    pub fn log_file_of(&self, process: &str) -> PathBuf {
+        self.root.join("logs").join(format!("{process}.log"))
     }
 
     /// Makes the folder unless it is there. Gives what was there before.
@@ -166,6 +178,21 @@ impl DataDir {
         Ok(Lock { _files: vec![file] })
     }
 
+    /// Takes the folder for `chirp up --processes`, whose processes share it.
+    ///
+    /// # Errors
+    /// [`StackError::Locked`] if any process uses it.
+    pub fn lock_for_processes(&self) -> Result<Lock, StackError> {
+        // Nobody is here, and whoever comes now finds the second lock held.
+        let alone = self.lock_all()?;
+        let path = self.root.join(SUPERVISOR);
+        let file = self.claim(&path, File::try_lock)?;
+        sign(&file, &path)?;
+        drop(alone);
+        let shared = self.claim(&self.root.join("chirp.lock"), File::try_lock_shared)?;
+        Ok(Lock { _files: vec![shared, file] })
+    }
+
     /// Takes single roles of the folder, for `chirp serve`.
     ///
     /// # Errors
@@ -197,11 +224,19 @@ impl DataDir {
                 roles.push((seat.role, run));
             }
         }
+        let supervised = !free(&self.root.join(SUPERVISOR));
         match self.read_run(None) {
+            None if supervised => Running::Starting,
             _ if !roles.is_empty() => Running::Roles(roles),
             Some(run) => Running::Up(run),
             None => Running::Starting,
         }
+    }
+
+    /// Where `chirp up --processes` is reached, once it is ready; its roles are [`Running::Roles`].
+    #[must_use]
+    pub fn supervised(&self) -> Option<RunFile> {
+        held(&self.root.join(SUPERVISOR)).then(|| self.read_run(None)).flatten()
     }
 
     /// The processes that hold the folder or roles of it, also while they start or stop. Each is
@@ -209,8 +244,12 @@ impl DataDir {
     #[must_use]
     pub fn holders(&self) -> BTreeSet<u32> {
         let whole = self.root.join("chirp.lock");
+        let supervisor = self.root.join(SUPERVISOR);
         let locks = if held(&whole) {
             vec![whole]
+        } else if held(&supervisor) {
+            // It stops the others, and would start them again if they were told themselves.
+            vec![supervisor]
         } else {
             self.seats().into_iter().map(|seat| self.seat_lock(seat)).collect()
         };

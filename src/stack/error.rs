@@ -95,6 +95,18 @@ pub enum StackError {
         /// Which roles.
         roles: Vec<Role>,
     },
+    /// A process of `chirp up --processes` has ended at its start.
+    #[error("{why} (process `{name}`)")]
+    Process {
+        /// Which one.
+        name: String,
+        /// Its exit code; `None` if a signal ended it.
+        code: Option<i32>,
+        /// What it said.
+        why: String,
+        /// Its hint.
+        hint: Option<String>,
+    },
     /// It was told to stop while it was starting.
     #[error("told to stop before it was ready")]
     Stopped,

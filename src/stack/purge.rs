@@ -3,8 +3,8 @@
 use std::{fs, io, path::Path};
 
 use super::{
-    data_dir::{DataDir, Found, seat::is_run_file},
-    kind,
+    data_dir::{DataDir, Found, SUPERVISOR, Seat, seat},
+    kind, processes,
 };
 use crate::adapters::embedded::folder;
 
@@ -107,14 +107,20 @@ fn is_own(name: &str) -> bool {
         || matches!(name, "keys.json" | "keys.json.new" | "keys.lock" | "service.token")
         || matches!(name, "stores.json" | "stores.json.new" | "stores.lock")
         || matches!(name, "run.json" | "run.json.new" | "backends.json" | "backends.json.new")
+        || name == SUPERVISOR
         || name.strip_prefix("service.token.").is_some_and(token)
 }
 
+fn is_run_file(name: &str) -> bool {
+    let config = name.strip_prefix(processes::CONFIG);
+    seat::is_run_file(name) || matches!(config, Some("" | ".new"))
+}
+
 fn is_log(name: &str) -> bool {
-    name.strip_prefix("chirp.log").is_some_and(|rest| {
-        rest.is_empty()
-            || rest.strip_prefix('.').is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
-    })
+    let Some((process, rest)) = name.split_once(".log") else { return false };
+    let old = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit());
+    (process == "chirp" || Seat::parse(process).is_some())
+        && (rest.is_empty() || rest.strip_prefix('.').is_some_and(old))
 }
 
 fn purge_folder(folder: &Path, own: fn(&str) -> bool) -> io::Result<()> {

@@ -3,12 +3,11 @@
 //! Phases, in this order: the data folder is made and locked (so that of two starts at the same
 //! instant the later one finds the earlier), listeners are bound, containers started if they are
 //! wanted, the stores are opened, the roles built and started, the listeners served, and readiness
-//! awaited. A start that fails takes back
-//! what it made. Replicas are task groups with near-caches of their own.
+//! awaited. A start that fails takes back what it made. Replicas are task groups with near-caches of
+//! their own, or processes ([`super::processes`]).
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,6 +20,7 @@ use super::{
     data_dir::{Found, Lock, RunFile},
     listen::{Bound, Bounds, bind},
     node::Node,
+    processes::{Processes, Program},
     roles::Shared,
     waits::{Patience, Waits},
 };
@@ -54,21 +54,24 @@ pub struct Prepared {
     dir: DataDir,
     undo: Undo,
     lock: Lock,
-    public: Bound,
-    admin: Bound,
+    /// Public and admin listener; absent if the gateway is a process of its own, which binds them.
+    listeners: Option<(Bound, Bound)>,
 }
 
 /// A whole stack that can answer.
 pub struct Stack {
-    rt: Rt,
-    node: Node,
-    opened: Opened,
+    roles: Roles,
     containers: Option<Containers>,
     dir: DataDir,
     run: RunFile,
-    drain: Duration,
     /// Last, so that nobody can take the folder before everything above is closed.
     _lock: Lock,
+}
+
+/// Who runs the roles.
+enum Roles {
+    Here { rt: Rt, node: Node, opened: Opened, drain: Duration },
+    Apart(Processes),
 }
 
 /// Takes back what a start made, unless it succeeds.
@@ -93,21 +96,16 @@ impl Prepared {
         let began = Instant::now();
         let dir = DataDir::at(&config.up.data_dir);
         let found = dir.create()?;
-        let lock = dir.lock_all()?;
+        let apart = config.up.processes;
+        let lock = if apart { dir.lock_for_processes()? } else { dir.lock_all()? };
         let undo = Undo { dir: dir.clone(), found: dir.still(found) };
         dir.check_kind(&config.backends.kind)?;
         let new = if undo.found == Found::Used { "" } else { " (new)" };
         let about = format!("{}{new}", dir.root().display());
         progress(Phase { name: "data folder", about, took: began.elapsed() });
 
-        let began = Instant::now();
-        let port = |port: u64| u16::try_from(port).unwrap_or(u16::MAX);
-        let public = bind(SocketAddr::new(config.up.address, port(config.up.port))).await?;
-        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let admin = bind(SocketAddr::new(loopback, port(config.up.admin_port))).await?;
-        let about = format!("{} and {}", public.address, admin.address);
-        progress(Phase { name: "listeners", about, took: began.elapsed() });
-        Ok(Self { config, dir, undo, lock, public, admin })
+        let listeners = if apart { None } else { Some(listen(&config, progress).await?) };
+        Ok(Self { config, dir, undo, lock, listeners })
     }
 
     /// The data folder.
@@ -125,22 +123,23 @@ impl Prepared {
     pub async fn start(
         mut self,
         rt: Rt,
-        program: &PathBuf,
+        program: &Program,
         progress: &Progress<'_>,
         told: &Shutdown,
     ) -> Result<Stack, StackError> {
         let kind = &self.config.backends.kind;
         if kind == "embedded" {
-            return self.start_roles(rt, progress, told).await;
+            return self.start_over(rt, program, progress, told).await;
         }
         let known = self.dir.claim_kind(&rt, kind, self.config.up.reuse)?;
         if kind == "external" {
-            return self.start_roles(rt, progress, told).await;
+            return self.start_over(rt, program, progress, told).await;
         }
         let (containers, config) =
-            containers::start(&self.config, &self.dir, known, program, progress, told).await?;
+            containers::start(&self.config, &self.dir, known, &program.path, progress, told)
+                .await?;
         self.config = Arc::new(config);
-        match self.start_roles(rt, progress, told).await {
+        match self.start_over(rt, program, progress, told).await {
             Ok(stack) => Ok(Stack { containers: Some(containers), ..stack }),
             Err(error) => {
                 containers.end().await;
@@ -149,79 +148,140 @@ impl Prepared {
         }
     }
 
-    async fn start_roles(
+    /// Starts the roles over stores that are there.
+    async fn start_over(
         self,
         rt: Rt,
+        program: &Program,
         progress: &Progress<'_>,
         told: &Shutdown,
     ) -> Result<Stack, StackError> {
         // Dropped from the last to the first: the folder is undone before it is unlocked.
-        let Self { config, dir, lock, mut undo, public, admin } = self;
+        let Self { config, dir, lock, mut undo, listeners } = self;
         let began = Instant::now();
-        let metrics = Metrics::new();
-        // A damaged token is told before any store is touched.
-        dir.read_token()?;
-        let opened =
-            Opened::open(&dir, &rt, &config, &metrics, &Role::ALL, &Patience::Once).await?;
-        let about = if config.backends.external() {
-            "PostgreSQL, Redis, Cassandra, SNS and SQS".to_owned()
-        } else {
-            folder::STORES.join(", ")
+        let (roles, run) = match listeners {
+            Some(listeners) => start_here(&config, &dir, listeners, rt, progress, told).await?,
+            None => {
+                let (processes, run) = Processes::start(&config, &dir, program, told).await?;
+                (Roles::Apart(processes), run)
+            }
         };
-        progress(Phase { name: "stores", about, took: began.elapsed() });
-
-        let began = Instant::now();
-        let token = dir.service_token(&rt);
-        let (opened, token) = opened.or_close(&rt, token).await?;
-        let proof = Proof::new(&token.0);
-        let rpc = Peers::new(rt.clone(), proof.clone());
-        let stop = Shutdown::new();
-        let shared = Shared {
-            rt: rt.clone(),
-            rpc: rpc.clone(),
-            metrics: metrics.clone(),
-            config: Arc::clone(&config),
-            token,
-            halves: Halves::BOTH,
-            stop: stop.clone(),
-        };
-        let built = build(&shared, &rpc, &opened);
-        let (opened, built) = opened.or_close(&rt, built).await?;
-        let Built { mut services, page, internal } = built;
-        let mut node = Node::start(&rt, &mut services, stop);
-        let counts = Role::ALL.map(|role| format!("{role} {}", config.up.replicas(role)));
-        progress(Phase { name: "roles", about: counts.join(", "), took: began.elapsed() });
-
-        let began = Instant::now();
-        let run = run_file(&rt, &config, &public, &admin);
-        let admin_state = Admin {
-            rt: rt.clone(),
-            metrics,
-            bus: opened.backends.bus.clone(),
-            outboxes: opened.backends.outboxes(),
-            peers: rpc,
-            ready: node.ready.clone(),
-            waits: Waits::default(),
-            draining: node.draining.clone(),
-            config: Arc::clone(&config),
-            token: shared.token.clone(),
-        };
-        let bounds = Bounds::of(&config.up);
-        node.servers.push(public.serve(page, bounds, None));
-        let admin_router = admin_state.router().merge(internal);
-        node.servers.push(admin.serve(admin_router, bounds, Some(proof)));
-        let ready = told.run_until_cancelled(node.until_ready(config.up.ready_timeout())).await;
-        let ready = ready.unwrap_or(Err(StackError::Stopped));
-        if let Err(error) = ready.and_then(|()| dir.write_run(None, &run)) {
-            node.stop(Duration::ZERO).await;
-            opened.close(&rt).await;
+        if let Err(error) = dir.write_run(None, &run) {
+            roles.stop_at_once().await;
             return Err(error);
         }
         undo.found = Found::Used;
-        let about = "every replica holds keys and revocations".to_owned();
-        progress(Phase { name: "ready", about, took: began.elapsed() });
-        let (drain, containers) = (config.up.drain(), None);
-        Ok(Stack { rt, node, opened, containers, dir, run, drain, _lock: lock })
+        let (about, took) = match &roles {
+            Roles::Here { .. } => ("every replica holds keys and revocations", began.elapsed()),
+            Roles::Apart(_) => ("every process answers", began.elapsed()),
+        };
+        progress(Phase { name: "ready", about: about.to_owned(), took });
+        Ok(Stack { roles, containers: None, dir, run, _lock: lock })
+    }
+}
+
+/// Binds the two listeners.
+async fn listen(config: &Config, progress: &Progress<'_>) -> Result<(Bound, Bound), StackError> {
+    let began = Instant::now();
+    let port = |port: u64| u16::try_from(port).unwrap_or(u16::MAX);
+    let public = bind(SocketAddr::new(config.up.address, port(config.up.port))).await?;
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let admin = bind(SocketAddr::new(loopback, port(config.up.admin_port))).await?;
+    let about = format!("{} and {}", public.address, admin.address);
+    progress(Phase { name: "listeners", about, took: began.elapsed() });
+    Ok((public, admin))
+}
+
+/// Starts the roles in this process.
+async fn start_here(
+    config: &Arc<Config>,
+    dir: &DataDir,
+    (public, admin): (Bound, Bound),
+    rt: Rt,
+    progress: &Progress<'_>,
+    told: &Shutdown,
+) -> Result<(Roles, RunFile), StackError> {
+    let began = Instant::now();
+    let metrics = Metrics::new();
+    // A damaged token is told before any store is touched.
+    dir.read_token()?;
+    let opened = Opened::open(dir, &rt, config, &metrics, &Role::ALL, &Patience::Once).await?;
+    let about = if config.backends.external() {
+        "PostgreSQL, Redis, Cassandra, SNS and SQS".to_owned()
+    } else {
+        folder::STORES.join(", ")
+    };
+    progress(Phase { name: "stores", about, took: began.elapsed() });
+
+    let began = Instant::now();
+    let token = dir.service_token(&rt);
+    let (opened, token) = opened.or_close(&rt, token).await?;
+    let proof = Proof::new(&token.0);
+    let rpc = Peers::new(rt.clone(), proof.clone());
+    let stop = Shutdown::new();
+    let shared = Shared {
+        rt: rt.clone(),
+        rpc: rpc.clone(),
+        metrics: metrics.clone(),
+        config: Arc::clone(config),
+        token,
+        halves: Halves::BOTH,
+        stop: stop.clone(),
+    };
+    let built = build(&shared, &rpc, &opened);
+    let (opened, built) = opened.or_close(&rt, built).await?;
+    let Built { mut services, page, internal } = built;
+    let mut node = Node::start(&rt, &mut services, stop);
+    let counts = Role::ALL.map(|role| format!("{role} {}", config.up.replicas(role)));
+    progress(Phase { name: "roles", about: counts.join(", "), took: began.elapsed() });
+
+    let run = run_file(&rt, config, &public, &admin);
+    let admin_state = Admin {
+        rt: rt.clone(),
+        metrics,
+        bus: opened.backends.bus.clone(),
+        outboxes: opened.backends.outboxes(),
+        peers: rpc,
+        ready: node.ready.clone(),
+        waits: Waits::default(),
+        draining: node.draining.clone(),
+        config: Arc::clone(config),
+        token: shared.token.clone(),
+    };
+    let bounds = Bounds::of(&config.up);
+    node.servers.push(public.serve(page, bounds, None));
+    let admin_router = admin_state.router().merge(internal);
+    node.servers.push(admin.serve(admin_router, bounds, Some(proof)));
+    let ready = told.run_until_cancelled(node.until_ready(config.up.ready_timeout())).await;
+    let ready = ready.unwrap_or(Err(StackError::Stopped));
+    let roles = Roles::Here { rt, node, opened, drain: config.up.drain() };
+    if let Err(error) = ready {
+        roles.stop_at_once().await;
+        return Err(error);
+    }
+    Ok((roles, run))
+}
+
+impl Roles {
+    /// The end of a start that failed: nobody is waited for.
+    async fn stop_at_once(self) {
+        match self {
+            Self::Here { rt, node, opened, .. } => {
+                Self::Here { rt, node, opened, drain: Duration::ZERO }.stop().await;
+            }
+            Self::Apart(processes) => processes.stop().await,
+        }
+    }
+
+    async fn stop(self) {
+        match self {
+            Self::Here { rt, node, opened, drain } => {
+                opened.stop_receiving();
+                node.stop(drain).await;
+                opened.close(&rt).await;
+            }
+            Self::Apart(processes) => processes.stop().await,
+        }
     }
 }
 
@@ -278,18 +338,10 @@ impl Stack {
         &self.dir
     }
 
-    /// The containers that it runs over.
-    #[must_use]
-    pub fn containers(&self) -> Option<&Containers> {
-        self.containers.as_ref()
-    }
-
     /// Stops it: not ready, no new connections, requests in work finish, loops end, stores close,
     /// containers go.
     pub async fn stop(self) {
-        self.opened.stop_receiving();
-        self.node.stop(self.drain).await;
-        self.opened.close(&self.rt).await;
+        self.roles.stop().await;
         if let Some(containers) = self.containers {
             containers.end().await;
         }

@@ -25,4 +25,4 @@ mod tests;
 
 pub use bulk::Seeder;
 pub use sqlite::{Db, OpenError};
-pub use stores::{Stores, TimelineStores, TweetStores, UserStores};
+pub use stores::{Stores, TimelineStores, TweetStores, UserStores, lacking};

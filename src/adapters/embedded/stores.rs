@@ -12,7 +12,7 @@ use super::{
     graph::SqlGraph,
     keys::FileKeys,
     outbox::SqlOutbox,
-    sqlite::{Db, OpenError, Options, Schema},
+    sqlite::{self, Db, OpenError, Options, Schema},
     timeline_store::{self, SqlTimelines},
     tweets::{self, SqlTweets},
     users::{self, SqlUsers},
@@ -83,6 +83,21 @@ fn open(dir: &Path, file: &str, schema: &Schema, options: Options) -> Result<Db,
         folder.add(dir, file)?;
     }
     Ok(db)
+}
+
+/// How many steps of its schema each store in `dir` lacks that has been made, by file name. Nothing is
+/// changed.
+///
+/// # Errors
+/// [`OpenError`], also for a store that is ahead of this build.
+pub fn lacking(dir: &Path) -> Result<Vec<(&'static str, usize)>, OpenError> {
+    let schemas = [
+        (folder::USER, users::schema()),
+        (folder::TWEET, tweets::schema()),
+        (folder::TIMELINE, timeline_store::schema()),
+    ];
+    let made = schemas.into_iter().filter(|(file, _)| dir.join(file).exists());
+    made.map(|(file, schema)| Ok((file, sqlite::lacking(&dir.join(file), &schema)?))).collect()
 }
 
 impl UserStores {

@@ -10,16 +10,22 @@ use std::{sync::Arc, time::Duration};
 use super::{
     super::{
         StackError,
+        migrate::Lacking,
         roles::{Backends, TimelineBackend, TweetBackend, UserBackend},
         waits::Patience,
     },
     Servers,
 };
+use crate::adapters::redis::{Redis, RedisCache, RedisHints, RedisLimiter};
 use crate::{
     adapters::{
+        cassandra::{self, CassandraTimelineStore},
         circuit::{Circuit, Guarded, Intake},
-        postgres::{self, TweetStores, UserStores},
-        redis::{Redis, RedisCache, RedisHints, RedisLimiter},
+        postgres::{
+            self, TweetStores, UserStores,
+            migrate::{self, Steps, TWEET, USER},
+        },
+        sns_sqs::{self, SnsSqsBus},
     },
     config::Config,
     ports::{
@@ -47,6 +53,19 @@ struct Trouble {
 impl From<postgres::OpenError> for Trouble {
     fn from(error: postgres::OpenError) -> Self {
         Self { why: error.to_string(), passes: error.passes() }
+    }
+}
+
+impl From<cassandra::OpenError> for Trouble {
+    fn from(error: cassandra::OpenError) -> Self {
+        let passes = matches!(error, cassandra::OpenError::Unreachable { .. });
+        Self { why: error.to_string(), passes }
+    }
+}
+
+impl From<sns_sqs::OpenError> for Trouble {
+    fn from(error: sns_sqs::OpenError) -> Self {
+        Self { why: error.to_string(), passes: true }
     }
 }
 
@@ -83,7 +102,8 @@ pub(super) async fn open(
         attempts(rt, patience, "cassandra", || copy(rt, config, migrate))
     });
     let uses_bus = roles.iter().any(|role| *role != Role::Gateway);
-    let bus = when(uses_bus, || attempts(rt, patience, "bus", || bus(rt, config)));
+    let bus =
+        when(uses_bus, || attempts(rt, patience, "SNS and SQS", || bus(rt, config, patience)));
     let redis = Redis::new(rt.clone(), config.redis.clone());
     let ping = async {
         match patience {
@@ -195,13 +215,72 @@ async fn attempts<T, E: Into<Trouble>>(
 }
 
 async fn copy(
-    _rt: &Rt,
-    _config: &Config,
-    _migrate: bool,
-) -> Result<Arc<dyn TimelineStore>, Trouble> {
-    Err(Trouble { why: "the durable copy has no adapter yet".to_owned(), passes: false })
+    rt: &Rt,
+    config: &Config,
+    migrate: bool,
+) -> Result<Arc<dyn TimelineStore>, cassandra::OpenError> {
+    if migrate {
+        cassandra::migrate(rt, &config.cassandra).await?;
+    }
+    let store = CassandraTimelineStore::open(rt, &config.cassandra).await?;
+    Ok(Arc::new(store))
 }
 
-async fn bus(_rt: &Rt, _config: &Config) -> Result<Arc<dyn Bus>, Trouble> {
-    Err(Trouble { why: "the bus has no adapter yet".to_owned(), passes: false })
+/// The bus. Who waits for stores does not wait for it: events wait in their outbox, and it looks for
+/// its topics and queues when they are needed.
+async fn bus(rt: &Rt, config: &Config, patience: &Patience) -> Result<Arc<dyn Bus>, Trouble> {
+    match patience {
+        Patience::Once => {
+            let opened = SnsSqsBus::open(&config.aws, rt.clone()).await;
+            opened.map(|bus| Arc::new(bus) as _).map_err(Trouble::from)
+        }
+        Patience::Wait(_) => Ok(Arc::new(SnsSqsBus::new(&config.aws, rt.clone()).await)),
+    }
+}
+
+/// The databases of `roles`, each with its steps.
+fn databases<'a>(
+    config: &'a Config,
+    roles: &'a [Role],
+) -> impl Iterator<Item = (&'a str, Steps)> + 'a {
+    let all = [
+        (Role::User, config.postgres.user_database.as_str(), USER),
+        (Role::Tweet, config.postgres.tweet_database.as_str(), TWEET),
+    ];
+    all.into_iter().filter(|(role, ..)| roles.contains(role)).map(|(_, name, steps)| (name, steps))
+}
+
+/// The schemas of `roles` that are behind. Changes nothing.
+pub(in crate::stack) async fn lacking(
+    rt: &Rt,
+    config: &Config,
+    roles: &[Role],
+) -> Result<Vec<Lacking>, StackError> {
+    let mut all = Vec::new();
+    for (database, steps) in databases(config, roles) {
+        let missing = migrate::missing(rt, &config.postgres, database, steps).await;
+        all.push(Lacking { store: database.to_owned(), steps: missing.map_err(Trouble::from)? });
+    }
+    if roles.contains(&Role::Timeline) {
+        let missing = cassandra::check(rt, &config.cassandra).await.map_err(Trouble::from)?;
+        all.push(Lacking { store: config.cassandra.keyspace.clone(), steps: missing });
+    }
+    all.retain(|lacking| !lacking.steps.is_empty());
+    Ok(all)
+}
+
+/// Brings the schemas of `roles` up to date.
+pub(in crate::stack) async fn migrate(
+    rt: &Rt,
+    config: &Config,
+    roles: &[Role],
+) -> Result<(), StackError> {
+    for (database, steps) in databases(config, roles) {
+        let taken = migrate::migrate(rt, &config.postgres, database, steps).await;
+        taken.map_err(Trouble::from)?;
+    }
+    if roles.contains(&Role::Timeline) {
+        cassandra::migrate(rt, &config.cassandra).await.map_err(Trouble::from)?;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 //! ([`external`]).
 
 mod embedded;
-mod external;
+pub(super) mod external;
 
 use std::sync::Arc;
 
@@ -95,7 +95,8 @@ impl Opened {
                     }
                     futures_util::future::join_all(databases.iter().map(Pg::close)).await;
                 };
-                drop(rt.timeout(CLOSE_MAX, closing).await);
+                // What does not end by then ends with the process.
+                let _ = rt.timeout(CLOSE_MAX, closing).await;
             }
         }
     }

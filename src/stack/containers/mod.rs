@@ -13,7 +13,7 @@ mod trouble;
 
 use std::{
     net::TcpListener,
-    path::PathBuf,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -85,7 +85,7 @@ pub async fn start(
     config: &Config,
     dir: &DataDir,
     known: Known,
-    program: &PathBuf,
+    program: &Path,
     progress: &Progress<'_>,
     told: &Shutdown,
 ) -> Result<(Containers, Config), StackError> {

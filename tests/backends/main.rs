@@ -11,6 +11,7 @@
 #![allow(clippy::print_stdout, reason = "the report is what this program is for")]
 #![allow(clippy::disallowed_methods, reason = "the servers are in the real world")]
 
+mod cassandra;
 mod postgres;
 mod proxy;
 mod redis;
@@ -45,11 +46,13 @@ async fn everything() -> bool {
     let mut run = Run::of_arguments();
     server::sweep();
     let proxy = run.begin_alone("proxy", proxy::SCENARIOS);
+    let cassandra = run.begin(cassandra::SCENARIOS);
     let postgres = run.begin(postgres::SCENARIOS);
     let redis = run.begin(redis::SCENARIOS);
     run.play(proxy).await;
     run.play(postgres).await;
     run.play(redis).await;
+    run.play(cassandra).await;
     run.report()
 }
 

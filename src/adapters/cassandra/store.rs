@@ -62,6 +62,13 @@ impl CassandraTimelineStore {
         Ok(Self { cql, big: BigAuthors::new(super::followers::SMALL_MAX) })
     }
 
+    /// As if an author became big after `rows` instead of [`SMALL_MAX`](super::followers::SMALL_MAX).
+    #[must_use]
+    pub fn with_small_max(mut self, rows: usize) -> Self {
+        self.big = BigAuthors::new(rows);
+        self
+    }
+
     /// Whether the cluster answers what needs a quorum.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 mod contract;
 mod faults;
 mod hints;
+mod login;
 mod moves;
 mod ring;
 
@@ -38,6 +39,7 @@ pub const SCENARIOS: &[Scenario<Server>] = scenarios![
     faults::a_server_that_stops_is_an_error_in_time_and_a_write_to_it_is_unknown,
     faults::a_server_short_of_memory_forgets_lists_whole,
     faults::a_server_that_may_not_forget_and_is_full_refuses_and_says_so,
+    login::a_server_is_known_by_its_authority_and_its_name_and_knows_a_password,
     hints::a_process_hears_what_another_tells_over_one_server,
     hints::a_process_hears_what_another_tells_over_a_cluster,
     moves::a_slot_that_moves_under_load_loses_nothing,

@@ -15,7 +15,7 @@ use crate::{
         audit::{self, Scope, audit, drain},
         dice::Dice,
         settle::{early, settle, warm},
-        world::{PASSIVE, STAR, Shared, WRITERS, World, now_ms},
+        world::{PASSIVE, STAR, Shared, WRITERS, now_ms},
     },
     load::Crowd,
     report::{Figures, PLACES, percentile},

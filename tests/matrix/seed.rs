@@ -1,8 +1,8 @@
 //! The people of a run: they sign up and follow as anybody does.
 
 use chirp::{
-    adapters::postgres::UserStores, domain::UserId, ports::KeyStore as _,
-    rt::tokio_rt::TokioRuntime, services::kit::token::SigningKey, wire::api::Session,
+    adapters::postgres::UserStores, domain::UserId, rt::tokio_rt::TokioRuntime,
+    services::kit::token::SigningKey, wire::api::Session,
 };
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;

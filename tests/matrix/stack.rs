@@ -138,8 +138,8 @@ impl Stack {
     /// Starts one more process of `role`.
     pub fn spawn(&mut self, role: Role) {
         let port = if role == Role::Gateway { self.address.port() } else { 0 };
-        let talk = File::options().create(true).append(true);
-        let talk = talk.clone().open(self.folder.path().join(format!("{role}.stderr"))).unwrap();
+        let talk = self.folder.path().join(format!("{role}.stderr"));
+        let talk = File::options().create(true).append(true).open(talk).unwrap();
         let args = ["serve", "--role", role.as_str(), "--port", &port.to_string()];
         let child = self.chirp(&args).stdout(Stdio::null()).stderr(talk).spawn().unwrap();
         self.processes.push((role, child));
@@ -176,10 +176,10 @@ impl Stack {
         let began = Instant::now();
         let mut last = String::new();
         while began.elapsed() < READY_MAX {
-            for (role, child) in &mut self.processes {
-                if let Some(status) = child.try_wait().unwrap() {
-                    return Err(format!("{role} ended with {status}: {}", self.last_words(*role)));
-                }
+            let mut ended = self.processes.iter_mut();
+            let ended = ended.find_map(|(role, child)| Some((*role, child.try_wait().unwrap()?)));
+            if let Some((role, status)) = ended {
+                return Err(format!("{role} ended with {status}: {}", self.last_words(role)));
             }
             let admins = self.admins();
             let mut ready = admins.len() == self.processes.len();

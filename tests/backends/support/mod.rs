@@ -6,3 +6,4 @@ pub mod proxy;
 pub mod run;
 pub mod server;
 pub mod servers;
+pub mod tls;

@@ -34,6 +34,7 @@ impl Home {
             return Ok(Self { dir, held: None });
         }
         let found = dir.create()?;
+        dir.check_shared_kind(external).inspect_err(|_| dir.undo_shared(found))?;
         let locked = if external {
             dir.lock_seats(roles)
         } else {

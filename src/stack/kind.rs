@@ -86,6 +86,18 @@ impl DataDir {
         }
     }
 
+    /// As [`DataDir::check_kind`], for one of several processes over servers, which may be the folder's
+    /// containers, or over files.
+    ///
+    /// # Errors
+    /// [`StackError::OtherKind`], [`StackError::Corrupt`].
+    pub fn check_shared_kind(&self, external: bool) -> Result<(), StackError> {
+        match self.kind()?.as_deref() {
+            Some("containers") if external => Ok(()),
+            _ => self.check_kind(if external { "external" } else { "embedded" }),
+        }
+    }
+
     /// Writes down that the folder is used with `kind`, which is not embedded. The caller holds the
     /// folder. What is once kept stays kept.
     ///

@@ -1,17 +1,17 @@
 //! What a start waits for: how long, and where that is told.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use parking_lot::Mutex;
 
-/// Stores that a process waits for, each with what came of the last attempt.
+/// Stores that a process waits for. Why is told in the log: who asks may be anybody.
 #[derive(Clone, Debug, Default)]
-pub struct Waits(Arc<Mutex<BTreeMap<&'static str, String>>>);
+pub struct Waits(Arc<Mutex<BTreeSet<&'static str>>>);
 
 impl Waits {
-    /// `store` was not there, because of `why`.
-    pub(super) fn note(&self, store: &'static str, why: &str) {
-        self.0.lock().insert(store, why.to_owned());
+    /// `store` was not there.
+    pub(super) fn note(&self, store: &'static str) {
+        self.0.lock().insert(store);
     }
 
     /// `store` is waited for no more.
@@ -22,7 +22,7 @@ impl Waits {
     /// What is waited for now, by name.
     #[must_use]
     pub fn names(&self) -> Vec<&'static str> {
-        self.0.lock().keys().copied().collect()
+        self.0.lock().iter().copied().collect()
     }
 }
 

@@ -15,6 +15,7 @@ mod cassandra;
 mod postgres;
 mod proxy;
 mod redis;
+mod roles;
 mod support;
 
 use std::{process::ExitCode, time::Duration};
@@ -49,10 +50,12 @@ async fn everything() -> bool {
     let cassandra = run.begin(cassandra::SCENARIOS);
     let postgres = run.begin(postgres::SCENARIOS);
     let redis = run.begin(redis::SCENARIOS);
+    let roles = run.begin_alone("roles", roles::SCENARIOS);
     run.play(proxy).await;
     run.play(postgres).await;
     run.play(redis).await;
     run.play(cassandra).await;
+    run.play(roles).await;
     run.report()
 }
 

@@ -44,34 +44,49 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// Why a store was not opened.
 struct Trouble {
-    /// One sentence.
-    why: String,
+    error: StackError,
     /// A later attempt may go better.
     passes: bool,
 }
 
 impl From<postgres::OpenError> for Trouble {
     fn from(error: postgres::OpenError) -> Self {
-        Self { why: error.to_string(), passes: error.passes() }
+        let (why, passes) = (error.to_string(), error.passes());
+        let error = if passes { StackError::Store(why) } else { StackError::Schema(why) };
+        Self { error, passes }
     }
 }
 
 impl From<cassandra::OpenError> for Trouble {
     fn from(error: cassandra::OpenError) -> Self {
-        let passes = matches!(error, cassandra::OpenError::Unreachable { .. });
-        Self { why: error.to_string(), passes }
+        let why = error.to_string();
+        match error {
+            cassandra::OpenError::Unreachable { .. } => {
+                Self { error: StackError::Store(why), passes: true }
+            }
+            cassandra::OpenError::Tls { .. } => {
+                Self { error: StackError::Store(why), passes: false }
+            }
+            // A step that a cluster in trouble did not take in time comes as this, too.
+            cassandra::OpenError::Schema { .. } => {
+                Self { error: StackError::Schema(why), passes: true }
+            }
+            cassandra::OpenError::Behind { .. } => {
+                Self { error: StackError::Schema(why), passes: false }
+            }
+        }
     }
 }
 
 impl From<sns_sqs::OpenError> for Trouble {
     fn from(error: sns_sqs::OpenError) -> Self {
-        Self { why: error.to_string(), passes: true }
+        Self { error: StackError::Store(error.to_string()), passes: true }
     }
 }
 
 impl From<Trouble> for StackError {
-    fn from(Trouble { why, passes }: Trouble) -> Self {
-        if passes { Self::Store(why) } else { Self::Schema(why) }
+    fn from(trouble: Trouble) -> Self {
+        trouble.error
     }
 }
 
@@ -204,8 +219,8 @@ async fn attempts<T, E: Into<Trouble>>(
         };
         match patience {
             Patience::Wait(waits) if trouble.passes => {
-                tracing::warn!(store, why = trouble.why, "waiting for a store");
-                waits.note(store, &trouble.why);
+                tracing::warn!(store, why = %trouble.error, "waiting for a store");
+                waits.note(store);
                 rt.sleep(rt.jitter(pause)).await;
                 pause = (pause * 2).min(RETRY_MAX);
             }

@@ -142,7 +142,7 @@ impl Prepared {
         match self.start_over(rt, program, progress, told).await {
             Ok(stack) => Ok(Stack { containers: Some(containers), ..stack }),
             Err(error) => {
-                containers.end().await;
+                containers.take_back().await;
                 Err(error)
             }
         }

@@ -16,7 +16,9 @@ mod postgres;
 mod proxy;
 mod redis;
 mod roles;
+mod sns_sqs;
 mod support;
+mod up;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -50,12 +52,16 @@ async fn everything() -> bool {
     let cassandra = run.begin(cassandra::SCENARIOS);
     let postgres = run.begin(postgres::SCENARIOS);
     let redis = run.begin(redis::SCENARIOS);
+    let sns_sqs = run.begin(sns_sqs::SCENARIOS);
     let roles = run.begin_alone("roles", roles::SCENARIOS);
+    let up = run.begin_alone("up", up::SCENARIOS);
     run.play(proxy).await;
+    run.play(cassandra).await;
     run.play(postgres).await;
     run.play(redis).await;
-    run.play(cassandra).await;
+    run.play(sns_sqs).await;
     run.play(roles).await;
+    run.play(up).await;
     run.report()
 }
 

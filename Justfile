@@ -38,6 +38,18 @@ backends filter="":
     ./infra/local-images/build --pull
     cargo test --locked --test backends -- {{ filter }}
 
+# The scenarios of `just it` over real servers in containers; `just it-servers cursors`
+it-servers filter="one_process":
+    ./scripts/docker-start
+    ./infra/local-images/build --pull
+    cargo test --locked --test backends -- around cargo test --locked --test it {{ filter }}
+
+# Every fault of real servers and processes under load; `just matrix frozen redis`
+matrix *rows="all":
+    ./scripts/docker-start
+    ./infra/local-images/build --pull
+    cargo test --locked --test matrix -- {{ rows }}
+
 # Throughput beside a reference, in one run; `just bench --only read --seconds 30 --json out.json`
 bench *args:
     cargo bench --locked --bench feed -- {{ args }}

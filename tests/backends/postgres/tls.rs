@@ -42,8 +42,7 @@ pub async fn a_server_is_known_by_its_authority_and_its_name(server: Server) {
     assert_eq!(stores.users.by_id(UserId(1)).await, Ok(None));
 
     let by_address = Postgres { host: "127.0.0.1".to_owned(), ..known.clone() };
-    let by_address_only =
-        Postgres { tls: "verify-ca".to_owned(), ..by_address.clone() };
+    let by_address_only = Postgres { tls: "verify-ca".to_owned(), ..by_address.clone() };
     UserStores::open(&rt, &by_address_only, true).await.map(drop).unwrap();
     for stranger in [by_address, Postgres { ca_file: String::new(), ..known }] {
         let refused = UserStores::open(&rt, &stranger, true).await.map(drop).unwrap_err();

@@ -1,4 +1,5 @@
-//! What every backend's scenarios are written with; `tests/matrix` uses it too.
+//! What every backend's scenarios are written with; `tests/matrix` and `tests/it` use it
+//! too.
 
 #![allow(dead_code, unused_imports, unused_macros, reason = "each of the programs uses a part")]
 

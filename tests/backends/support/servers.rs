@@ -13,6 +13,10 @@ use super::server::{Container, Order};
 /// How long PostgreSQL may take to answer; the others are waited for by whoever uses them.
 const ANSWER_MAX: Duration = Duration::from_mins(3);
 
+/// Names the ports of servers that others have started, as [`Ports`] are written: then the scenarios
+/// of `tests/it` run over them.
+pub const SHARED: &str = "CHIRP_TEST_SERVERS";
+
 /// Where the servers are on 127.0.0.1.
 #[derive(Clone, Copy, Debug)]
 pub struct Ports {
@@ -53,7 +57,24 @@ impl Servers {
     }
 }
 
+impl std::fmt::Display for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { postgres, redis, cassandra, ministack } = self;
+        write!(f, "{postgres},{redis},{cassandra},{ministack}")
+    }
+}
+
 impl Ports {
+    /// Where shared servers are, if any.
+    pub fn shared() -> Option<Self> {
+        let text = std::env::var(SHARED).ok()?;
+        let ports: Vec<u16> = text.split(',').map(|port| port.parse().unwrap()).collect();
+        let [postgres, redis, cassandra, ministack] = ports[..] else {
+            panic!("{SHARED} must name four ports")
+        };
+        Some(Self { postgres, redis, cassandra, ministack })
+    }
+
     fn postgres(self, name: &str) -> Postgres {
         let environment = images::pinned("postgres").environment;
         Postgres {

@@ -17,6 +17,8 @@ pub struct Redis {
     pub cluster: bool,
     /// Whether connections are encrypted, and the servers' names checked. Default false.
     pub tls: bool,
+    /// A PEM file with the authorities to trust instead of the machine's. Default empty: the machine's.
+    pub ca_file: String,
     /// Who logs in; empty: the server's default user. Default empty.
     pub username: String,
     /// The password; empty: none is sent. Default empty.
@@ -52,6 +54,7 @@ impl Default for Redis {
             addresses: "127.0.0.1:6379".to_owned(),
             cluster: false,
             tls: false,
+            ca_file: String::new(),
             username: String::new(),
             password: Secret::default(),
             namespace: "chirp".to_owned(),

@@ -3,6 +3,7 @@
 mod contracts;
 mod faults;
 mod schema;
+mod tls;
 
 use std::sync::{
     Arc,
@@ -48,6 +49,7 @@ pub const SCENARIOS: &[Scenario<Server>] = scenarios![
     schema::a_database_of_a_later_release_is_accepted,
     schema::a_step_that_was_changed_is_refused,
     schema::what_cannot_be_opened_is_said_without_the_password,
+    tls::a_server_is_known_by_its_authority_and_its_name,
 ];
 
 /// The one server.

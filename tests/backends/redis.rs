@@ -4,6 +4,7 @@
 mod contract;
 mod faults;
 mod hints;
+mod login;
 mod moves;
 mod ring;
 
@@ -26,7 +27,7 @@ use redis::{FromRedisValue, aio::MultiplexedConnection};
 
 use crate::support::{
     run::{Backend, Scenario, answers, scenarios},
-    server::{Container, Order, docker_does, free_ports},
+    server::{Container, Order, REDIS_ENTRY, docker_does, free_ports},
 };
 
 pub const SCENARIOS: &[Scenario<Server>] = scenarios![
@@ -38,6 +39,7 @@ pub const SCENARIOS: &[Scenario<Server>] = scenarios![
     faults::a_server_that_stops_is_an_error_in_time_and_a_write_to_it_is_unknown,
     faults::a_server_short_of_memory_forgets_lists_whole,
     faults::a_server_that_may_not_forget_and_is_full_refuses_and_says_so,
+    login::a_server_is_known_by_its_authority_and_its_name_and_knows_a_password,
     hints::a_process_hears_what_another_tells_over_one_server,
     hints::a_process_hears_what_another_tells_over_a_cluster,
     moves::a_slot_that_moves_under_load_loses_nothing,
@@ -48,9 +50,6 @@ pub const SCENARIOS: &[Scenario<Server>] = scenarios![
 
 /// The longest that anything eventual may take; a busy machine takes its time.
 pub const PATIENCE: Duration = Duration::from_mins(1);
-
-/// The script that makes one server or a cluster in either image.
-const ENTRY: &str = include_str!("../../infra/local-images/redis/entry.sh");
 
 /// One server or a cluster, in one container.
 #[derive(Clone)]
@@ -65,16 +64,12 @@ pub struct Server {
 
 /// `entry.sh` in `mode`, with more arguments for the servers.
 fn order<'a>(mode: &'a str, args: &[&'a str]) -> Order {
-    let command = ["-c", ENTRY, "entry.sh", mode].into_iter().chain(args.iter().copied());
+    let command = ["-c", REDIS_ENTRY, "entry.sh", mode].into_iter().chain(args.iter().copied());
     Order::of("redis").runs(Some("sh"), command)
 }
 
 impl Backend for Server {
     const NAME: &'static str = "redis";
-
-    fn order() -> Order {
-        order("single", &[])
-    }
 
     async fn begin(container: &Container) -> Self {
         Self::over(container, false).await

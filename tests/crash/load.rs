@@ -15,6 +15,8 @@ use crate::judge::{
     world::{GROUP, Shared, WRITERS},
 };
 
+/// A client pauses up to this long between two calls, in milliseconds.
+const THINK_MS: usize = 50;
 /// Readers beside the writers.
 const READERS: usize = 6;
 
@@ -36,6 +38,8 @@ impl Crowd {
             api: api.clone(),
             dice: dice.split(),
             down: Arc::clone(&down),
+            think_ms: THINK_MS,
+            insists: false,
         };
         let mut tasks: Vec<_> =
             (0..WRITERS).map(|group| tokio::spawn(client(dice).writes(group * GROUP))).collect();

@@ -14,8 +14,8 @@ use crate::{
         api::PAGE,
         audit::{self, Scope, audit, drain},
         dice::Dice,
-        settle::{Unpromised, early, settle, warm},
-        world::{PASSIVE, STAR, Shared, WRITERS, World, now_ms},
+        settle::{early, settle, warm},
+        world::{PASSIVE, STAR, Shared, WRITERS, now_ms},
     },
     load::Crowd,
     report::{Figures, PLACES, percentile},
@@ -137,10 +137,10 @@ impl Run {
         warm(&world, &api, &warmed).await;
         let unpromised = settle(&world, &api, self.low, dice).await;
         self.figures.pages += early(&world, &api, &unpromised, &warmed, HIDES, dice).await;
-        drain(server.admin).await?;
+        drain(&[server.admin]).await?;
         self.figures.drains.push(began.elapsed());
         let mut scope = audit::sample(&world.lock().unwrap(), self.low_before, homes, dice);
-        scope.lagging = lagging(&world.lock().unwrap(), &unpromised);
+        scope.lagging = unpromised.ids(&world.lock().unwrap());
         let read = audit(&world, &api, &scope, dice).await;
         self.read(read);
         self.verdict()?;
@@ -276,9 +276,4 @@ impl Run {
             }
         }
     }
-}
-
-fn lagging(world: &World, unpromised: &Unpromised) -> std::collections::BTreeSet<TweetId> {
-    let tweets = unpromised.tweets.iter();
-    tweets.filter_map(|&(user, n)| world.users[user].tweets[n].id).collect()
 }

@@ -177,7 +177,7 @@ pub async fn prove(world: &Shared, place: &Place, dice: &mut Dice) -> Result<(),
         let changed = (tamper.by)(&world.lock().unwrap(), &target, &copy.data).unwrap();
         assert!(changed > 0, "nothing was there to tamper with: {}", tamper.what);
         let server = copy.start().await?;
-        drain(server.admin).await?;
+        drain(&[server.admin]).await?;
         let scope = Scope {
             homes: vec![target.stranger, target.author],
             authors: (0..=STAR).collect(),

@@ -270,12 +270,13 @@ impl World {
         self.follows.iter().find(|(_, target)| *target == author).map(|(follower, _)| *follower)
     }
 
-    /// Whether the end of a call of any of `users` is not known.
-    pub fn in_doubt(&self, users: std::ops::Range<usize>) -> bool {
-        self.doubts.iter().any(|doubt| match doubt {
+    /// A call of any of `users` whose end is not known.
+    pub fn doubt_of(&self, users: std::ops::Range<usize>) -> Option<Doubt> {
+        let of = |doubt: &&Doubt| match doubt {
             Doubt::Post { user, .. } | Doubt::Delete { user, .. } => users.contains(user),
             Doubt::Pair { actor, .. } => users.contains(actor),
-        })
+        };
+        self.doubts.iter().find(of).cloned()
     }
 
     /// The end of a call is known.

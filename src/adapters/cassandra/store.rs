@@ -147,7 +147,6 @@ impl CassandraTimelineStore {
             text: text.and_then(|text| TweetText::parse(&text).ok()).ok_or_else(odd)?,
             media: from_column(media.as_deref()).ok_or_else(odd)?,
             created_at_ms: from_key(created_at_ms.ok_or_else(odd)?),
-            media: from_column(media.as_deref()).ok_or_else(odd)?,
         };
         Ok(Some(StoredBody::Live(body)))
     }
@@ -386,7 +385,6 @@ mod tests {
             text: TweetText::parse("text").unwrap(),
             media: MediaList::default(),
             created_at_ms: 5,
-            media: crate::domain::MediaList::default(),
         };
         let bodies = [body(3, 1), body(9, 2), body(5, 1), body(4, 1)];
         let expected = vec![(UserId(2), TweetId(9)), (UserId(1), TweetId(5))];

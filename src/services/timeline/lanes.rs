@@ -78,7 +78,7 @@ mod tests {
         let bus = Arc::new(MemBus::default());
         bus.parked.lock().insert(Queue::Bulk, 150);
         let watching = watch(common.clone(), Arc::clone(&bus) as Arc<dyn Bus>);
-        drop(world.rt.timeout(Duration::from_secs(seconds), watching).await);
+        let _ = world.rt.timeout(Duration::from_secs(seconds), watching).await;
         let calls = bus.redriven.lock();
         calls.clone()
     }

@@ -236,7 +236,7 @@ async fn state(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> {
 }
 
 async fn stores(dir: &DataDir) -> Finding {
-    match offline::check(dir).await {
+    match Box::pin(offline::check(dir)).await {
         Ok(true) => Finding::Ok("open, whole, and of this version".to_owned()),
         Ok(false) => Finding::Ok("are made by the first start".to_owned()),
         Err(error) => {

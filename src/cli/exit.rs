@@ -152,33 +152,8 @@ impl From<StackError> for Failure {
             StackError::Absent(_) => {
                 (Exit::NotRunning, "name the folder with `--data-dir`".to_owned())
             }
-            StackError::Corrupt { path, .. } if path.ends_with(KEYS) => {
-                let hint = "remove the file: a new one is made (access tokens end, clients get new ones)";
-                (Exit::Corrupt, hint.to_owned())
-            }
-            StackError::Corrupt { path, .. } if path.ends_with(TOKEN) => {
-                let hint = "remove the file: a new one is made by the next start";
-                (Exit::Corrupt, hint.to_owned())
-            }
-            StackError::Corrupt { path, .. } => {
-                let folder = quoted(path.parent().unwrap_or(path));
-                let hint = format!(
-                    "restore the file from a copy, or begin anew: `chirp down --purge --data-dir \
-                     {folder}` removes everything in the folder"
-                );
-                (Exit::Corrupt, hint)
-            }
-            StackError::Lost { path, .. } if path.ends_with(offline::COPY) => (
-                Exit::Corrupt,
-                "put the file back from a copy; or, with nothing in its place, `chirp replay \
-                 --since 15d --rebuild` begins it anew, with what the other files still know to have happened since"
-                    .to_owned(),
-            ),
-            StackError::Lost { .. } => (
-                Exit::Corrupt,
-                "put the file back, or the whole folder from a copy; nothing in it was changed"
-                    .to_owned(),
-            ),
+            StackError::Corrupt { path, .. } => (Exit::Corrupt, mend(path)),
+            StackError::Lost { path, .. } => (Exit::Corrupt, bring_back(path).to_owned()),
             StackError::Version { .. } => (
                 Exit::Version,
                 "use the newer program that wrote it, or another folder with `--data-dir`"
@@ -231,6 +206,32 @@ impl From<StackError> for Failure {
         };
         Self { exit, sentence, hint }
     }
+}
+
+/// What to do about a damaged file of the data folder.
+fn mend(path: &Path) -> String {
+    if path.ends_with(KEYS) {
+        return "remove the file: a new one is made (access tokens end, clients get new ones)"
+            .to_owned();
+    }
+    if path.ends_with(TOKEN) {
+        return "remove the file: a new one is made by the next start".to_owned();
+    }
+    let folder = quoted(path.parent().unwrap_or(path));
+    format!(
+        "restore the file from a copy, or begin anew: `chirp down --purge --data-dir {folder}` \
+         removes everything in the folder"
+    )
+}
+
+/// What to do about a file of the data folder that is not there.
+fn bring_back(path: &Path) -> &'static str {
+    if path.ends_with(offline::COPY) {
+        return "put the file back from a copy; or, with nothing in its place, `chirp replay --since \
+                15d --rebuild` begins it anew, with what the other files still know to have happened \
+                since";
+    }
+    "put the file back, or the whole folder from a copy; nothing in it was changed"
 }
 
 /// Exit code and hint of what stands in the way of containers.

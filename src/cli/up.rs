@@ -33,6 +33,8 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Flags of `up`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[expect(clippy::doc_markdown, reason = "it is the help that people read")]
 pub(crate) struct Args {
     /// What fills the ports: files of the data folder (`embedded`); PostgreSQL, Redis, Cassandra and an
     /// emulator of AWS in containers (`containers`); containers where Docker answers, else files
@@ -163,20 +165,20 @@ async fn prepare(
     progress: &Progress<'_>,
 ) -> Result<Option<Prepared>, StackError> {
     let dir = DataDir::at(&config.up.data_dir);
+    let limit = config.up.ready_timeout() + config.up.containers_timeout();
     let began = Instant::now();
     loop {
         let locked = match Prepared::new(Arc::clone(config), progress).await {
             Err(error @ StackError::Locked { .. }) => error,
             other => return other.map(Some),
         };
-        while dir.running() == Running::Starting && began.elapsed() < config.up.ready_timeout() {
+        while dir.running() == Running::Starting && began.elapsed() < limit {
             tokio::time::sleep(LOOK).await;
         }
         match dir.running() {
             _ if is_up(&dir) => return Ok(None),
-            Running::Up(_) => {}
             // The other one has failed, or stopped: it is our turn.
-            Running::Nothing => {}
+            Running::Nothing | Running::Up(_) => {}
             Running::Starting | Running::Roles(_) => return Err(locked),
         }
     }

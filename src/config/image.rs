@@ -10,7 +10,7 @@ use super::Invalid;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Image {
-    /// PostgreSQL. Default empty.
+    /// The databases: `PostgreSQL`. Default empty.
     pub postgres: String,
     /// Redis or Valkey. Default empty.
     pub redis: String,

@@ -106,12 +106,11 @@ impl DataDir {
     pub fn claim_kind(&self, rt: &Rt, kind: &str, kept: bool) -> Result<Known, StackError> {
         self.check_kind(kind)?;
         let found = self.known()?;
-        let known = match &found {
-            Some(found) => Known { kept: found.kept || kept, ..found.clone() },
-            None => {
-                let stack = format!("{:016x}{:016x}", rt.random_u64(), rt.random_u64());
-                Known { kind: kind.to_owned(), stack, kept }
-            }
+        let known = if let Some(found) = &found {
+            Known { kept: found.kept || kept, ..found.clone() }
+        } else {
+            let stack = format!("{:016x}{:016x}", rt.random_u64(), rt.random_u64());
+            Known { kind: kind.to_owned(), stack, kept }
         };
         if found.as_ref() != Some(&known) {
             let path = self.root().join(FILE);

@@ -165,7 +165,9 @@ impl Processes {
                 self.watched.into_iter().partition(|(role, ..)| stage.contains(role));
             self.watched = later;
             let now: Vec<(Role, Shutdown, JoinHandle<()>)> = now;
-            now.iter().for_each(|(_, stop, _)| stop.cancel());
+            for (_, stop, _) in &now {
+                stop.cancel();
+            }
             for (_, _, watching) in now {
                 // A panic in there has dropped the pipe, which ends the process as well.
                 drop(watching.await);

@@ -71,8 +71,16 @@ pub struct Stack {
 
 /// Who runs the roles.
 enum Roles {
-    Here { rt: Rt, node: Node, opened: Opened, drain: Duration },
+    Here(Box<Here>),
     Apart(Processes),
+}
+
+/// Roles in this process.
+struct Here {
+    rt: Rt,
+    node: Node,
+    opened: Opened,
+    drain: Duration,
 }
 
 /// Takes back what a start made, unless it succeeds.
@@ -160,12 +168,11 @@ impl Prepared {
         // Dropped from the last to the first: the folder is undone before it is unlocked.
         let Self { config, dir, lock, mut undo, listeners } = self;
         let began = Instant::now();
-        let (roles, run) = match listeners {
-            Some(listeners) => start_here(&config, &dir, listeners, rt, progress, told).await?,
-            None => {
-                let (processes, run) = Processes::start(&config, &dir, program, told).await?;
-                (Roles::Apart(processes), run)
-            }
+        let (roles, run) = if let Some(listeners) = listeners {
+            start_here(&config, &dir, listeners, rt, progress, told).await?
+        } else {
+            let (processes, run) = Processes::start(&config, &dir, program, told).await?;
+            (Roles::Apart(processes), run)
         };
         if let Err(error) = dir.write_run(None, &run) {
             roles.stop_at_once().await;
@@ -202,11 +209,12 @@ async fn open(
 ) -> Result<Opened, StackError> {
     let in_containers = dir.known()?.is_some_and(|known| known.kind == "containers");
     if !in_containers {
-        return Opened::open(dir, rt, config, metrics, &Role::ALL, &Patience::Once).await;
+        let once = Opened::open(dir, rt, config, metrics, &Role::ALL, &Patience::Once);
+        return Box::pin(once).await;
     }
     let waits = Waits::default();
     let patience = Patience::Wait(waits.clone());
-    let opening = Opened::open(dir, rt, config, metrics, &Role::ALL, &patience);
+    let opening = Box::pin(Opened::open(dir, rt, config, metrics, &Role::ALL, &patience));
     let limit = config.up.containers_timeout();
     let opened = told.run_until_cancelled(tokio::time::timeout(limit, opening)).await;
     let opened = opened.ok_or(StackError::Stopped)?;
@@ -282,7 +290,8 @@ async fn start_here(
     node.servers.push(admin.serve(admin_router, bounds, Some(proof)));
     let ready = told.run_until_cancelled(node.until_ready(config.up.ready_timeout())).await;
     let ready = ready.unwrap_or(Err(StackError::Stopped));
-    let roles = Roles::Here { rt, node, opened, drain: config.up.drain() };
+    let drain = config.up.drain();
+    let roles = Roles::Here(Box::new(Here { rt, node, opened, drain }));
     if let Err(error) = ready {
         roles.stop_at_once().await;
         return Err(error);
@@ -294,21 +303,19 @@ async fn start_here(
 
 impl Roles {
     /// The end of a start that failed: nobody is waited for.
-    async fn stop_at_once(self) {
-        match self {
-            Self::Here { rt, node, opened, .. } => {
-                Self::Here { rt, node, opened, drain: Duration::ZERO }.stop().await;
-            }
-            Self::Apart(processes) => processes.stop().await,
+    async fn stop_at_once(mut self) {
+        if let Self::Here(here) = &mut self {
+            here.drain = Duration::ZERO;
         }
+        self.stop().await;
     }
 
     async fn stop(self) {
         match self {
-            Self::Here { rt, node, opened, drain } => {
-                opened.stop_receiving();
-                node.stop(drain).await;
-                opened.close(&rt).await;
+            Self::Here(here) => {
+                here.opened.stop_receiving();
+                here.node.stop(here.drain).await;
+                here.opened.close(&here.rt).await;
             }
             Self::Apart(processes) => processes.stop().await,
         }

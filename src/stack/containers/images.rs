@@ -108,7 +108,6 @@ impl Image {
     }
 
     /// A container of the image `chosen` for `server`, on the port `port` of 127.0.0.1.
-    #[must_use]
     pub fn request(&self, server: &str, chosen: &str, port: u16) -> ContainerRequest<GenericImage> {
         let (name, tag) = split(chosen);
         // Queue addresses that clients get carry the port on the host, so it is the same inside.

@@ -1,4 +1,4 @@
-//! PostgreSQL, Redis, Cassandra and an emulator of AWS in containers, for as long as a stack runs.
+//! `PostgreSQL`, Redis, Cassandra and an emulator of AWS in containers, for as long as a stack runs.
 //!
 //! [`start`] brings them up side by side on free ports of 127.0.0.1, waits until each answers its
 //! protocol, and gives the configuration that leads to them. They are found again and removed by
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     adapters::postgres,
-    config::{Config, Secret},
+    config::{self, Config, Secret},
     rt::Shutdown,
 };
 
@@ -194,7 +194,7 @@ impl Containers {
 impl Plan<'_> {
     /// Starts all, waits for all, and makes the databases.
     async fn all(&self) -> Result<Config, Trouble> {
-        let ports = free_ports().map_err(|why| self.no_port(&why))?;
+        let ports = free_ports().map_err(|why| no_port(images::SERVERS[0], &why))?;
         let servers = images::SERVERS.into_iter().zip(ports);
         let ready = try_join_all(servers.map(|(server, port)| self.one(server, port))).await?;
         let config = ready.iter().fold(self.config.clone(), |config, ready| ready.leads(config));
@@ -202,10 +202,6 @@ impl Plan<'_> {
             .await
             .map_err(|error| Trouble::Start { server: "postgres", why: error.to_string() })?;
         Ok(config)
-    }
-
-    fn no_port(&self, why: &std::io::Error) -> Trouble {
-        Trouble::Start { server: images::SERVERS[0], why: format!("no port is free: {why}") }
     }
 
     async fn one(&self, server: &'static str, port: u16) -> Result<Ready, Trouble> {
@@ -296,7 +292,7 @@ impl Plan<'_> {
                 (docker::SERVER, server),
             ];
             self.engine.remove(&self.engine.find(&labels).await?).await?;
-            [port, ..] = free_ports().map_err(|why| self.no_port(&why))?;
+            [port, ..] = free_ports().map_err(|why| no_port(server, &why))?;
         }
         unreachable!("the last attempt returns")
     }
@@ -344,8 +340,7 @@ impl Engine {
         let said = said.concat();
         let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
         let begin = words.len().saturating_sub(LAST_WORDS_MAX);
-        let begin = (begin..).find(|at| words.is_char_boundary(*at)).unwrap_or(0);
-        words[begin..].to_owned()
+        words[words.ceil_char_boundary(begin)..].to_owned()
     }
 }
 
@@ -353,41 +348,57 @@ impl Ready {
     /// `config`, leading to this server.
     fn leads(&self, mut config: Config) -> Config {
         let port = self.port;
-        config.backends.kind = "external".to_owned();
+        "external".clone_into(&mut config.backends.kind);
         match self.server {
             "postgres" => {
                 let environment = images::pinned("postgres").environment;
                 let of = |key: &str| environment.get(key).cloned().unwrap_or_default();
-                config.postgres.host = "127.0.0.1".to_owned();
-                config.postgres.port = port;
-                config.postgres.user = of("POSTGRES_USER");
-                config.postgres.password = Secret(of("POSTGRES_PASSWORD"));
-                // On this machine's loopback, and the images have no certificate.
-                config.postgres.tls = "disable".to_owned();
+                config.postgres = config::Postgres {
+                    host: "127.0.0.1".to_owned(),
+                    port,
+                    user: of("POSTGRES_USER"),
+                    password: Secret(of("POSTGRES_PASSWORD")),
+                    // On this machine's loopback, and the images have no certificate.
+                    tls: "disable".to_owned(),
+                    ..config.postgres
+                };
             }
             "redis" => {
-                config.redis.addresses = format!("127.0.0.1:{port}");
-                config.redis.cluster = false;
-                config.redis.tls = false;
-                config.redis.username = String::new();
-                config.redis.password = Secret::default();
-                config.redis.wait_replicas = 0;
+                config.redis = config::Redis {
+                    addresses: format!("127.0.0.1:{port}"),
+                    cluster: false,
+                    tls: false,
+                    username: String::new(),
+                    password: Secret::default(),
+                    wait_replicas: 0,
+                    ..config.redis
+                };
             }
             "cassandra" => {
-                config.cassandra.addresses = format!("127.0.0.1:{port}");
-                config.cassandra.tls = false;
-                config.cassandra.username = String::new();
-                config.cassandra.password = Secret::default();
+                config.cassandra = config::Cassandra {
+                    addresses: format!("127.0.0.1:{port}"),
+                    tls: false,
+                    username: String::new(),
+                    password: Secret::default(),
+                    ..config.cassandra
+                };
             }
             _ => {
-                config.aws.endpoint = format!("http://127.0.0.1:{port}");
-                // The emulator takes any; without some, the real ones would be looked for.
-                config.aws.access_key_id = "emulator".to_owned();
-                config.aws.access_key_secret = Secret("emulator".to_owned());
+                config.aws = config::Aws {
+                    endpoint: format!("http://127.0.0.1:{port}"),
+                    // The emulator takes any; without some, the real ones would be looked for.
+                    access_key_id: "emulator".to_owned(),
+                    access_key_secret: Secret("emulator".to_owned()),
+                    ..config.aws
+                };
             }
         }
         config
     }
+}
+
+fn no_port(server: &'static str, why: &std::io::Error) -> Trouble {
+    Trouble::Start { server, why: format!("no port is free: {why}") }
 }
 
 /// Ports that are free now, all different. Another process may take one before the engine does.

@@ -73,10 +73,10 @@ impl Order {
         let named = std::env::var(&self.image.chosen_by).unwrap_or_default();
         let chosen = self.image.choose(engine.docker(), self.name, &named, |_| {}).await;
         let chosen = chosen.map_err(|trouble| trouble.to_string())?;
-        tokio::task::spawn_blocking(|| self.run(chosen)).await.unwrap()
+        tokio::task::spawn_blocking(move || self.run(&chosen)).await.unwrap()
     }
 
-    fn run(self, chosen: String) -> Result<Container, String> {
+    fn run(self, chosen: &str) -> Result<Container, String> {
         let mut args = vec!["run".to_owned(), "--detach".to_owned()];
         let mut flag = |name: &str, value: String| args.extend([name.to_owned(), value]);
         flag("--label", format!("{LABEL}={}", own()));
@@ -89,7 +89,7 @@ impl Order {
         if let Some(entrypoint) = self.entrypoint {
             flag("--entrypoint", entrypoint.to_owned());
         }
-        args.push(chosen.clone());
+        args.push(chosen.to_owned());
         args.extend(self.image.command.iter().cloned());
         let id = said(&args).map_err(|why| format!("{chosen} does not start: {why}"))?;
         let ports: Vec<u16> = self.ports.iter().map(|&(_, outside)| outside).collect();

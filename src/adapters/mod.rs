@@ -13,5 +13,6 @@ pub mod postgres;
 pub mod proof;
 pub mod redis;
 pub mod rpc;
+pub mod s3;
 pub mod sns_sqs;
 mod sql;

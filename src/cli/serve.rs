@@ -123,7 +123,23 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     if args.port.is_none() && !chosen.contains(&Role::Gateway) {
         config.up.port = 0;
     }
+    check_backends(&config)?;
     block_on_all_cores(until_told(context, config, &chosen, args))?
+}
+
+/// Refuses backends that a role cannot open, and a folder whose data is elsewhere.
+fn check_backends(config: &Config) -> Result<(), Failure> {
+    let dir = DataDir::at(&config.up.data_dir);
+    let kind = &*config.backends.kind;
+    match (kind, dir.kind()?.as_deref()) {
+        ("containers" | "auto", _) => {
+            let sentence = format!("`backends.kind` is `{kind}`, which only `chirp up` starts");
+            let hint = "set it to `embedded`, or to `external` with the servers' addresses";
+            Err(Failure::new(Exit::Config, sentence, hint))
+        }
+        ("embedded", _) | ("external", Some("embedded")) => Ok(dir.check_kind(kind)?),
+        _ => Ok(()),
+    }
 }
 
 async fn until_told(

@@ -110,7 +110,7 @@ pub(crate) fn show(context: &Context, dir: &DataDir, talk: bool) -> Result<Exit,
         Ok(containers) => {
             for container in containers {
                 line(&format!(
-                    "  {:<18}{}  {}  {}  {}",
+                    "  {:<20}{}  {}  {}  {}",
                     format!("container {}", container.server),
                     container.state,
                     container.address,
@@ -119,7 +119,7 @@ pub(crate) fn show(context: &Context, dir: &DataDir, talk: bool) -> Result<Exit,
                 ))?;
             }
         }
-        Err(error) => line(&format!("  containers        {}", Failure::from(error).sentence))?,
+        Err(error) => line(&format!("  containers          {}", Failure::from(error).sentence))?,
     }
     Ok(Exit::Ok)
 }

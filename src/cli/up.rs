@@ -279,7 +279,8 @@ pub(crate) fn ready_block(context: &Context, dir: &DataDir, run: &RunFile, took:
     p.talk(&format!("  API     {url}  (see docs/api.md)"));
     p.talk(&format!("  admin   http://{}/queues, /metrics, /config", run.admin));
     p.talk(&format!("  data    {}", data(dir, &root)));
-    p.talk(&format!("  logs    {}", quoted(&logs)));
+    let each = if dir.supervised().is_some() { "  (and one of each process)" } else { "" };
+    p.talk(&format!("  logs    {}{each}", quoted(&logs)));
     p.talk("\nOpen the page in two browsers, or try:\n");
     p.talk(&format!(
         "  curl -s {url}/users -H 'content-type: application/json' \

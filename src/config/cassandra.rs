@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, Secret, split, within};
+use super::{Invalid, Secret, host_port, within};
 
 /// Where the durable copy of tweets and graph is, and what a call may cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ impl Cassandra {
     /// The first value that is out of range.
     pub fn validate(&self) -> Result<(), Invalid> {
         within("cassandra.addresses", self.nodes().count() as u64, 1, 64)?;
-        if let Some(wrong) = self.nodes().find(|address| split(address).is_none()) {
+        if let Some(wrong) = self.nodes().find(|address| host_port(address).is_none()) {
             let problem = format!("has `{wrong}`, which is not `host:port`");
             return Err(Invalid { key: "cassandra.addresses", problem });
         }

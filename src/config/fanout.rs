@@ -29,10 +29,18 @@ pub struct Fanout {
     pub bulk_workers: u64,
     /// A received message is invisible to others this long, in milliseconds. Default 30,000.
     pub visibility_ms: u64,
-    /// An idle worker waits this long for a message, in milliseconds. Default 10,000.
+    /// An idle worker waits this long for a message, in milliseconds. Default 10,000. SQS bills every
+    /// look, and waits whole seconds, at most 20.
     pub receive_wait_ms: u64,
     /// First pause after a failed step, in milliseconds; doubles up to 64 times this. Default 50.
     pub retry_ms: u64,
+    /// How often each replica measures the lanes, in milliseconds. Default 1,000. With SQS that is four
+    /// billed calls each time.
+    pub measure_ms: u64,
+    /// How often parked messages are put back into their lane, up to 100 each time, in milliseconds; 0:
+    /// never. Default 600,000: rare enough that what is not understood costs nothing, and soon after a
+    /// build that understands it has come.
+    pub redrive_every_ms: u64,
     /// Most tweets of an author that a new follower's timeline is given. Default 800.
     pub backfill_max: u64,
 }
@@ -51,6 +59,8 @@ impl Default for Fanout {
             visibility_ms: 30_000,
             receive_wait_ms: 10_000,
             retry_ms: 50,
+            measure_ms: 1_000,
+            redrive_every_ms: 600_000,
             backfill_max: 800,
         }
     }
@@ -69,6 +79,18 @@ impl Fanout {
         Duration::from_millis(self.receive_wait_ms)
     }
 
+    /// How often the lanes are measured.
+    #[must_use]
+    pub const fn measure(&self) -> Duration {
+        Duration::from_millis(self.measure_ms)
+    }
+
+    /// How often parked messages are put back; zero: never.
+    #[must_use]
+    pub const fn redrive_every(&self) -> Duration {
+        Duration::from_millis(self.redrive_every_ms)
+    }
+
     /// First pause after a failed step.
     #[must_use]
     pub const fn retry(&self) -> Duration {
@@ -85,8 +107,11 @@ impl Fanout {
         within("fanout.ingest_workers", self.ingest_workers, 1, 64)?;
         within("fanout.bulk_workers", self.bulk_workers, 1, 64)?;
         within("fanout.visibility_ms", self.visibility_ms, 100, 43_200_000)?;
-        within("fanout.receive_wait_ms", self.receive_wait_ms, 0, 20_000)?;
+        // Workers that do not wait would ask without a pause.
+        within("fanout.receive_wait_ms", self.receive_wait_ms, 100, 20_000)?;
         within("fanout.retry_ms", self.retry_ms, 1, 60_000)?;
+        within("fanout.measure_ms", self.measure_ms, 100, 60_000)?;
+        within("fanout.redrive_every_ms", self.redrive_every_ms, 0, 86_400_000)?;
         within("fanout.backfill_max", self.backfill_max, 1, 800)
     }
 }

@@ -14,15 +14,16 @@ mod http;
 mod image;
 pub mod load;
 mod log;
+mod media;
 mod peers;
 mod postgres;
-pub mod redis;
+mod redis;
 mod relay;
 mod serve;
 mod timeline;
 mod up;
 
-pub use self::redis::{Redis, split};
+pub use self::redis::Redis;
 pub use auth::Auth;
 pub use aws::Aws;
 pub use backends::{Backends, KINDS};
@@ -33,6 +34,7 @@ pub use http::Http;
 pub use image::Image;
 pub use load::{ConfigError, Loaded, Origin, Override, Sources, load};
 pub use log::{LEVELS, Log};
+pub use media::Media;
 pub use peers::{Peers, Place};
 pub use postgres::{Postgres, TLS_MODES};
 pub use relay::Relay;
@@ -60,6 +62,8 @@ pub struct Services {
     pub timeline: Timeline,
     /// Writing timelines.
     pub fanout: Fanout,
+    /// Pictures, from their upload to their end.
+    pub media: Media,
 }
 
 /// Everything: the sections of the services, and those that only the stack reads.
@@ -186,6 +190,18 @@ pub(crate) fn within(key: &'static str, value: u64, low: u64, high: u64) -> Resu
     }
 }
 
+/// Host and port of `host:port`; a host with colons stands in brackets.
+#[must_use]
+pub fn host_port(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if bracketed.is_none() && host.contains(':') {
+        return None;
+    }
+    let host = bracketed.unwrap_or(host);
+    (!host.is_empty()).then_some((host, port.parse().ok()?))
+}
+
 impl Services {
     /// Checks every section.
     ///
@@ -197,19 +213,30 @@ impl Services {
         self.gateway.validate()?;
         self.relay.validate()?;
         self.timeline.validate()?;
-        self.fanout.validate()
+        self.fanout.validate()?;
+        self.media.validate()
     }
 
     /// Cheap hashing and generous rate limits.
     #[must_use]
     pub fn for_tests() -> Self {
-        Self { auth: Auth::for_tests(), http: Http::for_tests(), ..Self::default() }
+        let (auth, http, media) = (Auth::for_tests(), Http::for_tests(), Media::for_tests());
+        Self { auth, http, media, ..Self::default() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_hosts_with_ports() {
+        assert_eq!(host_port("cache.local:6379"), Some(("cache.local", 6379)));
+        assert_eq!(host_port("[::1]:1"), Some(("::1", 1)));
+        for wrong in ["cache", ":1", "::1:1", "a:66000", "a:"] {
+            assert_eq!(host_port(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn a_secret_that_is_set_is_masked_and_an_empty_one_is_seen_to_be_empty() {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, split, within};
+use super::{Invalid, host_port, within};
 use crate::wire::routes::Role;
 
 /// The most places of one role.
@@ -37,7 +37,7 @@ pub struct Place {
 impl Place {
     fn parse(text: &str) -> Option<Self> {
         let (public, admin) = text.trim().rsplit_once('/')?;
-        let (host, public) = split(public)?;
+        let (host, public) = host_port(public)?;
         // It is told to whoever listens there.
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
         if !host.chars().all(plain) {

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, Secret, split, within};
+use super::{Invalid, Secret, host_port, within};
 
 /// The shortest service token that is taken from the configuration: 128 bits as hexadecimal digits.
 const TOKEN_MIN: usize = 32;
@@ -72,7 +72,7 @@ impl Serve {
     }
 
     pub(crate) fn validate(&self) -> Result<(), Invalid> {
-        if let Some(wrong) = self.names().find(|name| split(name).is_none()) {
+        if let Some(wrong) = self.names().find(|name| host_port(name).is_none()) {
             let problem = format!("has `{wrong}`, which is not `host:port`");
             return Err(Invalid { key: "serve.advertised", problem });
         }

@@ -10,6 +10,7 @@
 //! | | they are stands in them |
 //! | `processes.lock` | the same for `chirp up --processes` |
 //! | `run.json`, `run/<role>.json` | where the running process is reached; see [`RunFile`] |
+//! | `media/` | pictures: `up/` as they came, `m/` published, `tmp/` unfinished |
 //! | `run/processes.toml` | the configuration of the processes of `up --processes`, 0600 |
 //! | `backends.json` | which backends other than the files above it is used with |
 //! | `logs/` | logs of `chirp up`, and of each of its processes |
@@ -33,7 +34,10 @@ use serde::{Deserialize, Serialize};
 pub use self::seat::Seat;
 use super::StackError;
 use crate::{
-    adapters::embedded::durable::read_secret, rt::Rt, services::kit::Secret, wire::routes::Role,
+    adapters::embedded::{blobs, durable::read_secret},
+    rt::Rt,
+    services::kit::Secret,
+    wire::routes::Role,
 };
 
 pub mod seat;
@@ -150,8 +154,9 @@ impl DataDir {
 
     /// The folders that a start makes, or finds and writes into.
     #[must_use]
-    pub fn folders(&self) -> [PathBuf; 3] {
-        [self.root.clone(), self.root.join("run"), self.root.join("logs")]
+    pub fn folders(&self) -> [PathBuf; 4] {
+        let below = |name: &str| self.root.join(name);
+        [self.root.clone(), below("run"), below("logs"), below(blobs::FOLDER)]
     }
 
     fn find(&self) -> Found {

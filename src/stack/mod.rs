@@ -21,6 +21,7 @@ pub mod listen;
 pub mod migrate;
 mod node;
 pub mod offline;
+mod pictures;
 pub mod processes;
 pub mod purge;
 mod roles;

@@ -6,7 +6,10 @@ use super::{
     data_dir::{DataDir, Found, SUPERVISOR, Seat, seat},
     kind, processes,
 };
-use crate::adapters::embedded::folder;
+use crate::{
+    adapters::embedded::{blobs, folder},
+    domain::MediaId,
+};
 
 impl DataDir {
     /// Removes the files that chirp puts here, by their exact names, and the folder if nothing else is
@@ -91,6 +94,11 @@ fn purge_files(root: &Path) -> io::Result<()> {
 
 /// Removes what every start makes, whatever comes of it.
 fn purge_frame(root: &Path) -> io::Result<()> {
+    let media = root.join(blobs::FOLDER);
+    for folder in blobs::FOLDERS {
+        purge_folder(&media.join(folder), is_picture)?;
+    }
+    absent_is_fine(remove_if_empty(&media))?;
     purge_folder(&root.join("run"), is_run_file)?;
     purge_folder(&root.join("logs"), is_log)?;
     // Last, so that a purge that was stopped can be repeated.
@@ -114,6 +122,12 @@ fn is_own(name: &str) -> bool {
 fn is_run_file(name: &str) -> bool {
     let config = name.strip_prefix(processes::CONFIG);
     seat::is_run_file(name) || matches!(config, Some("" | ".new"))
+}
+
+/// An id, in `tmp/` with a random number.
+fn is_picture(name: &str) -> bool {
+    let (id, number) = name.split_once('.').unwrap_or((name, ""));
+    id.parse::<MediaId>().is_ok() && number.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn is_log(name: &str) -> bool {

@@ -33,6 +33,7 @@ use super::{
     home::Home,
     listen::{Bound, Bounds, Late, Server, bind},
     node::Node,
+    pictures::Pictures,
     roles::{Backends, Shared},
     waits::{Patience, Waits},
 };
@@ -157,6 +158,8 @@ impl Process {
         opened: Opened,
     ) -> Result<Self, StackError> {
         let Front { metrics, rpc, token, waits, draining, servers, doors, runs } = front;
+        let pictures = Pictures::open(&config, &opened, &home.dir, &rt, &token).await;
+        let (opened, pictures) = opened.or_close(&rt, pictures).await?;
         let stop = Shutdown::new();
         let shared = Shared {
             rt: rt.clone(),
@@ -164,6 +167,7 @@ impl Process {
             metrics: metrics.clone(),
             config: Arc::clone(&config),
             token: token.clone(),
+            blobs: pictures.blobs,
             halves: told.halves,
             stop: stop.clone(),
         };
@@ -190,7 +194,7 @@ impl Process {
                 *ready = found.clone();
             }
         }
-        for ((_, public, admin), service) in doors.iter().zip(&services) {
+        for ((role, public, admin), service) in doors.iter().zip(&services) {
             let Backends { bus, .. } = &opened.backends;
             let state = Admin {
                 rt: rt.clone(),
@@ -204,8 +208,12 @@ impl Process {
                 config: Arc::clone(&config),
                 token: token.clone(),
             };
+            let mut routes = service.public.clone();
+            if *role == Role::Gateway {
+                routes = routes.merge(pictures.router.clone());
+            }
             admin.set(state.router().fallback_service(service.internal.clone()));
-            public.set(service.public.clone());
+            public.set(routes);
         }
         let written = home.announce(&runs);
         let (delay, drain) = (delay(&config), config.up.drain());

@@ -20,6 +20,7 @@ use super::{
     data_dir::{Found, Lock, RunFile},
     listen::{Bound, Bounds, bind},
     node::Node,
+    pictures::Pictures,
     processes::{Processes, Program},
     roles::Shared,
     waits::{Patience, Waits},
@@ -142,7 +143,7 @@ impl Prepared {
         match self.start_over(rt, program, progress, told).await {
             Ok(stack) => Ok(Stack { containers: Some(containers), ..stack }),
             Err(error) => {
-                containers.end().await;
+                containers.take_back().await;
                 Err(error)
             }
         }
@@ -171,11 +172,10 @@ impl Prepared {
             return Err(error);
         }
         undo.found = Found::Used;
-        let (about, took) = match &roles {
-            Roles::Here { .. } => ("every replica holds keys and revocations", began.elapsed()),
-            Roles::Apart(_) => ("every process answers", began.elapsed()),
-        };
-        progress(Phase { name: "ready", about: about.to_owned(), took });
+        if let Roles::Apart(_) = &roles {
+            let about = "every process answers".to_owned();
+            progress(Phase { name: "ready", about, took: began.elapsed() });
+        }
         Ok(Stack { roles, containers: None, dir, run, _lock: lock })
     }
 }
@@ -192,6 +192,30 @@ async fn listen(config: &Config, progress: &Progress<'_>) -> Result<(Bound, Boun
     Ok((public, admin))
 }
 
+/// Opens every store. Servers that were started for this answer, but may be slow at first.
+async fn open(
+    dir: &DataDir,
+    rt: &Rt,
+    config: &Config,
+    metrics: &Metrics,
+    told: &Shutdown,
+) -> Result<Opened, StackError> {
+    let in_containers = dir.known()?.is_some_and(|known| known.kind == "containers");
+    if !in_containers {
+        return Opened::open(dir, rt, config, metrics, &Role::ALL, &Patience::Once).await;
+    }
+    let waits = Waits::default();
+    let patience = Patience::Wait(waits.clone());
+    let opening = Opened::open(dir, rt, config, metrics, &Role::ALL, &patience);
+    let limit = config.up.containers_timeout();
+    let opened = told.run_until_cancelled(tokio::time::timeout(limit, opening)).await;
+    let opened = opened.ok_or(StackError::Stopped)?;
+    opened.unwrap_or_else(|_| {
+        let stores = waits.names().join(", ");
+        Err(StackError::Store(format!("not usable after {} s: {stores}", limit.as_secs())))
+    })
+}
+
 /// Starts the roles in this process.
 async fn start_here(
     config: &Arc<Config>,
@@ -205,7 +229,7 @@ async fn start_here(
     let metrics = Metrics::new();
     // A damaged token is told before any store is touched.
     dir.read_token()?;
-    let opened = Opened::open(dir, &rt, config, &metrics, &Role::ALL, &Patience::Once).await?;
+    let opened = open(dir, &rt, config, &metrics, told).await?;
     let about = if config.backends.external() {
         "PostgreSQL, Redis, Cassandra, SNS and SQS".to_owned()
     } else {
@@ -216,6 +240,8 @@ async fn start_here(
     let began = Instant::now();
     let token = dir.service_token(&rt);
     let (opened, token) = opened.or_close(&rt, token).await?;
+    let pictures = Pictures::open(config, &opened, dir, &rt, &token).await;
+    let (opened, pictures) = opened.or_close(&rt, pictures).await?;
     let proof = Proof::new(&token.0);
     let rpc = Peers::new(rt.clone(), proof.clone());
     let stop = Shutdown::new();
@@ -225,6 +251,7 @@ async fn start_here(
         metrics: metrics.clone(),
         config: Arc::clone(config),
         token,
+        blobs: pictures.blobs,
         halves: Halves::BOTH,
         stop: stop.clone(),
     };
@@ -235,6 +262,7 @@ async fn start_here(
     let counts = Role::ALL.map(|role| format!("{role} {}", config.up.replicas(role)));
     progress(Phase { name: "roles", about: counts.join(", "), took: began.elapsed() });
 
+    let began = Instant::now();
     let run = run_file(&rt, config, &public, &admin);
     let admin_state = Admin {
         rt: rt.clone(),
@@ -249,7 +277,7 @@ async fn start_here(
         token: shared.token.clone(),
     };
     let bounds = Bounds::of(&config.up);
-    node.servers.push(public.serve(page, bounds, None));
+    node.servers.push(public.serve(page.merge(pictures.router), bounds, None));
     let admin_router = admin_state.router().merge(internal);
     node.servers.push(admin.serve(admin_router, bounds, Some(proof)));
     let ready = told.run_until_cancelled(node.until_ready(config.up.ready_timeout())).await;
@@ -259,6 +287,8 @@ async fn start_here(
         roles.stop_at_once().await;
         return Err(error);
     }
+    let about = "every replica holds keys and revocations".to_owned();
+    progress(Phase { name: "ready", about, took: began.elapsed() });
     Ok((roles, run))
 }
 

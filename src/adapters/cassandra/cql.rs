@@ -5,6 +5,9 @@
 //! the coordinator's, because Amazon Keyspaces takes no client's. A statement that meets a dead
 //! connection or too few replicas is sent again here, within its time, and its fault remembers every
 //! try.
+//!
+//! A statement ends within `call_ms`. A call of many ends with the first that is not done, so a server
+//! that falls silent costs one such time, whatever was asked of it.
 
 use std::{num::NonZeroUsize, ops::ControlFlow, sync::Arc, time::Duration};
 

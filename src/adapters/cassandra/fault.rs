@@ -35,6 +35,11 @@ impl Fault {
         Self { kind: Kind::Timeout, text, maybe: true, passes: false }
     }
 
+    /// The same, of a write before which another of the same call is done.
+    pub(super) fn after_another(self) -> Self {
+        Self { maybe: true, ..self }
+    }
+
     /// What the driver says.
     pub(super) fn of(error: &ExecutionError) -> Self {
         let (kind, maybe, passes) = match error {
@@ -160,6 +165,7 @@ mod tests {
         assert!(server(too_few_wrote()).maybe);
         assert!(server(DbError::ServerError).maybe);
         assert!(Fault::late(5).maybe);
+        assert!(server(DbError::Overloaded).after_another().maybe);
     }
 
     #[test]

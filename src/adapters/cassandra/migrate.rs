@@ -65,7 +65,7 @@ pub const STEPS: &[Step] = &[Step {
 }];
 
 /// A column: its table, its name and its type.
-type Column = (String, String, String);
+pub type Column = (String, String, String);
 
 impl Step {
     fn digest(&self) -> String {
@@ -84,7 +84,8 @@ impl Step {
 
     /// The columns that it adds. It has two kinds of statements, each written as in the first step:
     /// `create table`, a line per column, and `alter table NAME add if not exists COLUMN TYPE`.
-    pub(super) fn columns(&self) -> Vec<Column> {
+    #[must_use]
+    pub fn columns(&self) -> Vec<Column> {
         let mut columns = Vec::new();
         for statement in self.statements() {
             let words: Vec<&str> = statement.split_whitespace().collect();

@@ -41,8 +41,8 @@ macro_rules! statements {
 statements! {
     /// The body of a tweet. Says nothing of its deletion.
     put_body = "
-        insert into ks.tweets (tweet_id, author_id, handle, name, text, created_at_ms)
-        values (?, ?, ?, ?, ?, ?)";
+        insert into ks.tweets (tweet_id, author_id, handle, name, text, created_at_ms, media)
+        values (?, ?, ?, ?, ?, ?, ?)";
     /// A tweet's place in its author's list.
     put_place = "insert into ks.author_tweets (author_id, year, tweet_id) values (?, ?, ?)";
     /// The author has a tweet that is this new.
@@ -65,7 +65,7 @@ statements! {
         values (?, ?, ?, ?, ?, ?)";
     /// A body, and whether it was deleted.
     body = "
-        select author_id, handle, name, text, created_at_ms, deleted
+        select author_id, handle, name, text, created_at_ms, media, deleted
         from ks.tweets where tweet_id = ?";
     /// Ids between two bounds, the highest first.
     newest = "

@@ -9,6 +9,7 @@
 //! a read touches one of them.
 
 use async_trait::async_trait;
+use scylla::value::MaybeUnset;
 
 use super::{
     cql::{AuthorColumns, Cql, Work},
@@ -29,7 +30,10 @@ use crate::{
         AuthorRow, FollowerPage, Outcome, Read, StoredBody, TimelineStore, timeline_store::IDS_MAX,
     },
     rt::Rt,
-    wire::events::FollowerCursor,
+    wire::{
+        events::FollowerCursor,
+        media::{from_column, to_column},
+    },
 };
 
 const STORE: &str = "timeline_store";
@@ -41,8 +45,16 @@ pub struct CassandraTimelineStore {
     pub(super) big: BigAuthors,
 }
 
-type BodyColumns =
-    (Option<i64>, Option<String>, Option<String>, Option<String>, Option<i64>, Option<bool>);
+/// Author, handle, name, text, when, pictures, whether it was deleted.
+type BodyColumns = (
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+    Option<String>,
+    Option<bool>,
+);
 type RelationColumns = (i64, i64, bool, bool, bool);
 
 impl CassandraTimelineStore {
@@ -62,6 +74,13 @@ impl CassandraTimelineStore {
         Ok(Self { cql, big: BigAuthors::new(super::followers::SMALL_MAX) })
     }
 
+    /// As if an author became big after `rows` instead of [`SMALL_MAX`](super::followers::SMALL_MAX).
+    #[must_use]
+    pub fn with_small_max(mut self, rows: usize) -> Self {
+        self.big = BigAuthors::new(rows);
+        self
+    }
+
     /// Whether the cluster answers what needs a quorum.
     ///
     /// # Errors
@@ -73,7 +92,9 @@ impl CassandraTimelineStore {
     async fn put_body(&self, body: &Body) -> Result<(), Fault> {
         let (id, author) = (key(body.id.0), key(body.author.0));
         let names = (body.handle.as_str(), body.name.as_str(), body.text.as_str());
-        let values = (id, author, names.0, names.1, names.2, bound(body.created_at_ms));
+        // Null would be a tombstone.
+        let media = MaybeUnset::from_option(to_column(&body.media));
+        let values = (id, author, names.0, names.1, names.2, bound(body.created_at_ms), media);
         self.cql.write(&self.cql.statements.put_body, values).await
     }
 
@@ -103,14 +124,15 @@ impl CassandraTimelineStore {
         let row = Relation::of(user, change.pair, &change.state);
         self.put_relation(user, row, change.version).await?;
         if row.follows || change.version > 1 {
-            self.put_follower(row.other, user, change.version, row.follows).await?;
+            let put = self.put_follower(row.other, user, change.version, row.follows);
+            put.await.map_err(Fault::after_another)?;
         }
         Ok(())
     }
 
     async fn body(&self, id: TweetId) -> Result<Option<StoredBody>, Fault> {
         let found = self.cql.one::<BodyColumns>(&self.cql.statements.body, (key(id.0),)).await?;
-        let Some((author, handle, name, text, created_at_ms, deleted)) = found else {
+        let Some((author, handle, name, text, created_at_ms, media, deleted)) = found else {
             return Ok(None);
         };
         if deleted == Some(true) {
@@ -123,6 +145,7 @@ impl CassandraTimelineStore {
             handle: handle.and_then(|handle| Handle::parse(&handle).ok()).ok_or_else(odd)?,
             name: name.and_then(|name| DisplayName::parse(&name).ok()).ok_or_else(odd)?,
             text: text.and_then(|text| TweetText::parse(&text).ok()).ok_or_else(odd)?,
+            media: from_column(media.as_deref()).ok_or_else(odd)?,
             created_at_ms: from_key(created_at_ms.ok_or_else(odd)?),
         };
         Ok(Some(StoredBody::Live(body)))
@@ -350,6 +373,7 @@ impl TimelineStore for CassandraTimelineStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::MediaList;
 
     #[test]
     fn of_each_author_the_highest_id_counts() {
@@ -359,6 +383,7 @@ mod tests {
             handle: Handle::parse("somebody").unwrap(),
             name: DisplayName::parse("Somebody").unwrap(),
             text: TweetText::parse("text").unwrap(),
+            media: MediaList::default(),
             created_at_ms: 5,
         };
         let bodies = [body(3, 1), body(9, 2), body(5, 1), body(4, 1)];

@@ -100,3 +100,70 @@ impl ServerCertVerifier for OneName {
         self.verifier.supported_verify_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::{ClientConnection, ServerConfig, ServerConnection, pki_types::PrivateKeyDer};
+
+    use super::*;
+
+    const NODE: &[u8] = include_bytes!("../../../fixtures/tls/node.pem");
+    const KEY: &[u8] = include_bytes!("../../../fixtures/tls/node.key");
+    const CA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tls/ca.pem");
+
+    fn config(tls_name: &str, ca_file: &str) -> config::Cassandra {
+        config::Cassandra {
+            tls: true,
+            tls_name: tls_name.to_owned(),
+            ca_file: ca_file.to_owned(),
+            ..config::Cassandra::default()
+        }
+    }
+
+    /// Dials 127.0.0.1, where a node calls itself `cassandra.test`.
+    fn handshake(config: &config::Cassandra) -> Result<(), Error> {
+        let Some(TlsContext::Rustls023(client)) = context(config).unwrap() else {
+            panic!("it is on")
+        };
+        let chain = CertificateDer::pem_slice_iter(NODE).map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_slice(KEY).unwrap();
+        let server = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        let address = ServerName::try_from("127.0.0.1").unwrap();
+        let mut client = ClientConnection::new(client, address)?;
+        let mut server = ServerConnection::new(Arc::new(server))?;
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut bytes = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut bytes).unwrap();
+            }
+            server.read_tls(&mut &bytes[..]).unwrap();
+            server.process_new_packets()?;
+            bytes.clear();
+            while server.wants_write() {
+                server.write_tls(&mut bytes).unwrap();
+            }
+            client.read_tls(&mut &bytes[..]).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_node_must_have_the_name_that_is_asked_for_and_an_authority_that_is_trusted() {
+        assert_eq!(handshake(&config("cassandra.test", CA)), Ok(()));
+        assert!(handshake(&config("cassandra.elsewhere", CA)).is_err(), "another name");
+        assert!(handshake(&config("", CA)).is_err(), "its address is not in its certificate");
+        assert!(handshake(&config("cassandra.test", "")).is_err(), "an authority of its own");
+    }
+
+    #[test]
+    fn what_cannot_be_trusted_is_named() {
+        let why = |config: &config::Cassandra| context(config).map(drop).unwrap_err().to_string();
+        assert!(why(&config("", "/nowhere/ca.pem")).contains("/nowhere/ca.pem"));
+        assert!(why(&config("not a name", CA)).contains("not a name"));
+        assert!(context(&config::Cassandra::default()).unwrap().is_none(), "off by default");
+    }
+}

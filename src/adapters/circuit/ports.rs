@@ -8,16 +8,18 @@ use bytes::Bytes;
 use super::Circuit;
 use crate::{
     domain::{
-        Body, Entry, Handle, PairChange, PairState, Relations, SessionId, Token, TweetId, UserId,
-        Window, edge::Blocked, fanout::Class, relations::Relation,
+        Body, Entry, Handle, MediaId, MediaKind, MediaShape, PairChange, PairState, Relations,
+        SessionId, Token, TweetId, UserId, Window, edge::Blocked, fanout::Class,
+        relations::Relation,
     },
     ports::{
-        Account, AuthorRow, BodyCache, BodyRead, Bus, CachedBody, Changed, Counts, CreateUser,
-        Created, Deleted, EdgeChange, FollowerPage, GraphStore, HomeRead, KeyStore, Limit, ListKey,
-        NewTweet, NewUser, Outbox, OutboxRow, OutboxStats, Outcome, PasswordHash, Push, PushReport,
-        Queue, QueueStats, RateLimiter, Read, Receipt, Received, Refresh, RefreshHash,
-        RelationCache, Revoked, SessionRow, StoredBody, StoredKey, Target, TimelineCache,
-        TimelineStore, TweetStore, UserStore, Verdict,
+        Account, AuthorRow, Begun, BlobStore, BodyCache, BodyRead, Bus, CachedBody, Changed,
+        Counts, CreateUser, Created, Deleted, Due, EdgeChange, FollowerPage, GraphStore, HomeRead,
+        KeyStore, Limit, ListKey, MediaStore, NewTweet, NewUpload, NewUser, Outbox, OutboxRow,
+        OutboxStats, Outcome, PasswordHash, Presigned, Push, PushReport, Queue, QueueStats,
+        RateLimiter, Read, Receipt, Received, Refresh, RefreshHash, RelationCache, Revoked, Seen,
+        SessionRow, StoredBody, StoredKey, Target, TimelineCache, TimelineStore, TweetStore,
+        UploadRow, UserStore, Verdict,
     },
     wire::{events::FollowerCursor, trace::TraceContext},
 };
@@ -97,6 +99,21 @@ guard!(TweetStore {
     write delete(author: UserId, id: TweetId, now_ms: u64, trace: Option<TraceContext>)
         -> Outcome<Deleted>;
     read by_author(author: UserId, window: Window, limit: usize) -> Read<Vec<Body>>;
+});
+
+guard!(MediaStore {
+    write begin(new: &NewUpload, unused_max: u64) -> Outcome<Begun>;
+    read find(ids: &[MediaId]) -> Read<Vec<Option<UploadRow>>>;
+    write checked(id: MediaId, shape: MediaShape) -> Outcome<bool>;
+    write due(before_ms: u64, limit: usize) -> Outcome<Vec<Due>>;
+    write settle(done: &[Due], before_ms: u64) -> Outcome<()>;
+});
+
+guard!(BlobStore {
+    read presign(id: MediaId, kind: MediaKind, bytes: u64, ttl: Duration) -> Read<Presigned>;
+    read look(id: MediaId) -> Read<Option<Seen>>;
+    write publish(id: MediaId, version: &str, kind: MediaKind) -> Outcome<bool>;
+    write remove(id: MediaId, published: bool) -> Outcome<()>;
 });
 
 guard!(TimelineStore {

@@ -11,6 +11,7 @@ use super::{
     folder::{self, Folder},
     graph::SqlGraph,
     keys::FileKeys,
+    media::SqlMedia,
     outbox::SqlOutbox,
     sqlite::{self, Db, OpenError, Options, Schema},
     timeline_store::{self, SqlTimelines},
@@ -18,7 +19,10 @@ use super::{
     users::{self, SqlUsers},
 };
 use crate::{
-    ports::{Bus, GraphStore, KeyStore, Outbox, Outcome, TimelineStore, TweetStore, UserStore},
+    ports::{
+        Bus, GraphStore, KeyStore, MediaStore, Outbox, Outcome, TimelineStore, TweetStore,
+        UserStore,
+    },
     rt::Rt,
 };
 
@@ -45,9 +49,11 @@ pub struct UserStores {
 pub struct TweetStores {
     /// Tweets.
     pub tweets: Arc<dyn TweetStore>,
+    /// What is known of uploads.
+    pub media: Arc<dyn MediaStore>,
     /// Events of tweets.
     pub outbox: Arc<dyn Outbox>,
-    /// The file under both.
+    /// The file under all of them.
     pub db: Db,
 }
 
@@ -133,6 +139,7 @@ impl TweetStores {
         let db = open(dir, folder::TWEET, &tweets::schema(), options)?;
         Ok(Self {
             tweets: Arc::new(SqlTweets::new(db.clone())),
+            media: Arc::new(SqlMedia::new(db.clone())),
             outbox: Arc::new(SqlOutbox::new(db.clone(), TWEET_OUTBOX)),
             db,
         })

@@ -58,6 +58,7 @@ pub const USER: Steps = Steps(&[
 pub const TWEET: Steps = Steps(&[
     step!(1, "tweet", "tweets", "0001_tweets.sql"),
     step!(2, "tweet", "outbox", "0002_outbox.sql"),
+    step!(3, "tweet", "media", "0003_media.sql"),
 ]);
 
 impl Steps {

@@ -6,6 +6,7 @@
 
 pub mod graph;
 pub mod keys;
+pub mod media;
 pub mod migrate;
 pub mod outbox;
 pub mod pool;

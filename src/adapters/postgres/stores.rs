@@ -8,6 +8,7 @@ use super::{
     Pg,
     graph::PgGraph,
     keys::PgKeys,
+    media::PgMedia,
     migrate::{self, Steps, TWEET, USER},
     outbox::PgOutbox,
     tweets::PgTweets,
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     config,
-    ports::{GraphStore, KeyStore, Outbox, TweetStore, UserStore},
+    ports::{GraphStore, KeyStore, MediaStore, Outbox, TweetStore, UserStore},
     rt::Rt,
 };
 
@@ -105,9 +106,11 @@ pub struct UserStores {
 pub struct TweetStores {
     /// Tweets.
     pub tweets: Arc<dyn TweetStore>,
+    /// What is known of uploads.
+    pub media: Arc<dyn MediaStore>,
     /// Events of tweets.
     pub outbox: Arc<dyn Outbox>,
-    /// The pool under both.
+    /// The pool under all of them.
     pub db: Pg,
 }
 
@@ -171,6 +174,7 @@ impl TweetStores {
     pub fn over(db: Pg) -> Self {
         Self {
             tweets: Arc::new(PgTweets::new(db.clone())),
+            media: Arc::new(PgMedia::new(db.clone())),
             outbox: Arc::new(PgOutbox::new(db.clone(), TWEET_OUTBOX)),
             db,
         }

@@ -67,28 +67,29 @@ impl SnsSqsBus {
             if open.is_empty() {
                 break;
             }
-            let known = self.topology.addresses().await;
-            let answers = match &known {
-                Ok(addresses) => self.attempt(batch, addresses, &open).await,
-                Err(fault) => Err(fault.clone()),
+            let known = match self.topology.addresses().await {
+                Ok(known) => known,
+                Err(fault) => {
+                    open.iter().for_each(|&at| later(&mut ends[at], Err(fault.clone())));
+                    break;
+                }
             };
+            let answers = self.attempt(batch, &known, &open).await;
             for &at in &open {
                 let answer = match &answers {
-                    Ok(answers) => {
-                        answers.get(&at).cloned().unwrap_or_else(|| Err(Fault::unanswered()))
-                    }
-                    Err(fault) => Err(fault.clone()),
+                    Ok(answers) => answers.get(&at).cloned(),
+                    Err(fault) => Some(Err(fault.clone())),
                 };
-                ends[at] = later(&ends[at], answer);
+                later(&mut ends[at], answer.unwrap_or_else(|| Err(Fault::unanswered())));
             }
             let next = |at: &usize| ends[*at].as_ref().err().map_or(Next::GiveUp, |f| f.next);
             open.retain(|at| next(at) != Next::GiveUp);
             let gone = open.iter().any(|at| next(at) == Next::Renew);
             if attempt + 1 < self.attempts && !open.is_empty() {
-                self.prepare(gone, known.as_ref().ok(), attempt).await;
+                self.prepare(gone, &known, attempt).await;
             } else if gone {
                 // The next call should find it: this one has no attempt left.
-                drop(self.topology.renew(known.as_ref().ok()).await);
+                drop(self.topology.renew(Some(&known)).await);
             }
         }
         ends.into_iter().map(outcome).collect()
@@ -202,10 +203,10 @@ impl SnsSqsBus {
     }
 
     /// Before the next attempt: a pause, or what is gone is made or looked for.
-    pub(super) async fn prepare(&self, gone: bool, known: Option<&Arc<Addresses>>, attempt: u32) {
+    pub(super) async fn prepare(&self, gone: bool, known: &Arc<Addresses>, attempt: u32) {
         if gone {
             // The next attempt tells what came of it.
-            drop(self.topology.renew(known).await);
+            drop(self.topology.renew(Some(known)).await);
         } else {
             self.rt.sleep(self.rt.jitter(super::RETRY_PAUSE * (1 << attempt.min(4)))).await;
         }
@@ -227,10 +228,10 @@ fn answers<'a>(
     all.filter_map(|(id, answer)| Some((id.parse().ok()?, answer))).collect()
 }
 
-/// How an entry stands after another attempt.
-fn later(before: &Result<(), Fault>, now: Result<(), Fault>) -> Result<(), Fault> {
-    let maybe = before.as_ref().is_err_and(|fault| fault.maybe);
-    now.map_err(|fault| Fault { maybe: fault.maybe || maybe, ..fault })
+/// Takes what another attempt said of an entry.
+fn later(end: &mut Result<(), Fault>, now: Result<(), Fault>) {
+    let maybe = end.as_ref().is_err_and(|fault| fault.maybe);
+    *end = now.map_err(|fault| Fault { maybe: fault.maybe || maybe, ..fault });
 }
 
 fn outcome(end: Result<(), Fault>) -> Outcome<()> {

@@ -156,7 +156,7 @@ impl SnsSqsBus {
                 drop(self.topology.renew(Some(&known)).await);
                 return Err(fault);
             }
-            self.prepare(gone, Some(&known), attempt).await;
+            self.prepare(gone, &known, attempt).await;
             attempt += 1;
         }
     }

@@ -12,8 +12,9 @@ use super::{
 };
 use crate::ports::{Outcome, Queue, Receipt, Target, bus::BATCH_MAX};
 
-/// A parked message that is on its way is invisible so long: far above two calls.
-const VISIBILITY: Duration = Duration::from_secs(60);
+/// A parked message that is on its way is invisible so long: above two calls. One that takes longer
+/// comes twice.
+const VISIBILITY: Duration = Duration::from_secs(10);
 /// So long SQS looks in all of its servers; without a wait it would ask only some.
 const WAIT: Duration = Duration::from_secs(1);
 

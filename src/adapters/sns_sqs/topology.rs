@@ -96,7 +96,9 @@ pub(super) struct Topology {
 /// The renewals so far.
 #[derive(Default)]
 struct Renewals {
+    /// Until then nobody tries; and why, if the last one failed.
     not_before: Option<Instant>,
+    trouble: Option<Fault>,
     failures: u32,
 }
 
@@ -137,18 +139,22 @@ impl Topology {
             return Ok(known);
         }
         if renewals.not_before.is_some_and(|at| !at.since(self.rt.now()).is_zero()) {
-            let text = "topics and queues are not there, and were looked for a moment ago";
-            return Err(Fault::refused(Kind::Unavailable, text));
+            return Err(renewals.trouble.clone().unwrap_or_else(|| {
+                Fault::refused(Kind::Unavailable, "topics and queues were renewed a moment ago")
+            }));
         }
         let found = self.rt.timeout(self.limit, self.find(old.is_some())).await;
         let found = found.unwrap_or_else(|_| {
             let text = "topics and queues were not found in time";
             Err(Fault::refused(Kind::Timeout, text))
         });
+        // Whatever became of it, what it was for did not happen.
+        let found = found.map_err(|fault| Fault { maybe: false, ..fault });
         renewals.failures = if found.is_ok() { 0 } else { renewals.failures.saturating_add(1) };
+        renewals.trouble = found.as_ref().err().cloned();
         let pause = RENEW_PAUSE * (1 << renewals.failures.min(DOUBLINGS_MAX));
         renewals.not_before = Some(self.rt.now().plus(self.rt.jitter(pause)));
-        let found = Arc::new(found.map_err(nothing_happened)?);
+        let found = Arc::new(found?);
         *self.known.write() = Some(Arc::clone(&found));
         Ok(found)
     }
@@ -291,11 +297,6 @@ impl Topology {
             .await;
         subscribed.map(drop).map_err(|error| Fault::of("Subscribe", &error))
     }
-}
-
-/// Whatever became of a renewal, what it was for did not happen.
-fn nothing_happened(fault: Fault) -> Fault {
-    Fault { maybe: false, ..Fault::refused(fault.kind, fault.text) }
 }
 
 /// One for each lane or topic, of which there are two.

@@ -2,7 +2,7 @@
 //!
 //! Two halves. **HTTP**: `GET /timeline` ([`page`] over [`home`]), `GET /timeline/stream`
 //! ([`stream`]), `GET /users/{handle}/tweets`, and internally `POST /internal/apply` ([`apply`]).
-//! **Worker**: the `ingest` and `bulk` lanes ([`worker`], [`fanout`]). It owns the tables of
+//! **Worker**: the `ingest` and `bulk` lanes ([`worker`], [`fanout`], [`lanes`]). It owns the tables of
 //! [`TimelineStore`] and never touches the stores of the other roles: what no cache and no copy has,
 //! it asks of them ([`peers`]). Start with [`home`].
 
@@ -12,6 +12,7 @@ mod fanout;
 mod flights;
 mod home;
 mod hydrate;
+mod lanes;
 mod merge_store;
 mod page;
 mod peers;
@@ -104,7 +105,8 @@ pub fn build(common: Common, deps: Deps, halves: Halves) -> Service {
                 tasks.push((name, Box::pin(worker::run(Arc::clone(&core), lane))));
             }
         }
-        tasks.push(("lanes", Box::pin(worker::watch_lanes(Arc::clone(&core)))));
+        let watch = lanes::watch(core.common.clone(), Arc::clone(&core.deps.bus));
+        tasks.push(("lanes", Box::pin(watch)));
     }
     if !halves.http {
         return kit.service_without_tokens(Router::new(), Router::new(), tasks);

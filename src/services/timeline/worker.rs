@@ -18,7 +18,6 @@ use crate::{
         timeline_store::IDS_MAX,
     },
     rt::{Instant, points},
-    telemetry::metrics::Metrics,
     wire::events::{Event, Fact, pack, unpack},
 };
 
@@ -28,8 +27,6 @@ const FANOUTS_AT_ONCE: usize = 8;
 const RESEND_AFTER: u32 = RECEIVES_MAX / 10;
 /// The pause after failures doubles up to this many times.
 const BACKOFF_DOUBLINGS: u32 = 6;
-/// How often the state of the lanes is measured.
-const STATS_EVERY: Duration = Duration::from_secs(1);
 /// Tweets or edges written to the store in one call.
 const WRITE_BATCH: usize = 100;
 
@@ -78,24 +75,6 @@ pub(super) async fn run(core: Arc<Core>, lane: Queue) {
             }
         } else {
             failures = 0;
-        }
-    }
-}
-
-/// Measures the lanes until the shutdown.
-pub(super) async fn watch_lanes(core: Arc<Core>) {
-    let metrics: &Metrics = &core.common.metrics;
-    while !core.common.shutdown.is_cancelled() {
-        for lane in Queue::ALL {
-            match core.deps.bus.stats(lane).await {
-                Ok(stats) => metrics.queue(lane, stats),
-                Err(error) => core.note(&error),
-            }
-        }
-        tokio::select! {
-            biased;
-            () = core.common.shutdown.cancelled() => return,
-            () = core.common.rt.sleep(STATS_EVERY) => {}
         }
     }
 }

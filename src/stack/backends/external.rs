@@ -16,7 +16,6 @@ use super::{
     },
     Servers,
 };
-use crate::adapters::redis::{Redis, RedisCache, RedisHints, RedisLimiter};
 use crate::{
     adapters::{
         cassandra::{self, CassandraTimelineStore},
@@ -25,12 +24,14 @@ use crate::{
             self, TweetStores, UserStores,
             migrate::{self, Steps, TWEET, USER},
         },
+        redis::{Redis, RedisCache, RedisHints, RedisLimiter},
+        s3::S3Blobs,
         sns_sqs::{self, SnsSqsBus},
     },
     config::Config,
     ports::{
-        BodyCache, Bus, GraphStore, KeyStore, Outbox, RateLimiter, RelationCache, TimelineCache,
-        TimelineStore, TweetStore, UserStore,
+        BlobStore, BodyCache, Bus, GraphStore, KeyStore, MediaStore, Outbox, RateLimiter,
+        RelationCache, TimelineCache, TimelineStore, TweetStore, UserStore,
     },
     rt::Rt,
     telemetry::Metrics,
@@ -129,7 +130,9 @@ pub(super) async fn open(
             Patience::Wait(_) => Ok(()),
         }
     };
-    let (user, tweet, copy, bus, ()) = futures_util::try_join!(user, tweet, copy, bus, ping)?;
+    let pictures = when(has(Role::Tweet), || pictures(config, patience));
+    let (user, tweet, copy, bus, pictures, ()) =
+        futures_util::try_join!(user, tweet, copy, bus, pictures, ping)?;
 
     let databases = user.iter().map(|user| &user.db).chain(tweet.iter().map(|tweet| &tweet.db));
     let databases = databases.cloned().collect();
@@ -141,6 +144,9 @@ pub(super) async fn open(
         needs.push(Arc::clone(&copy));
         timeline(config, store, &copy, &redis, &caches)
     });
+    let pictures = pictures.map(|blobs| {
+        Guarded::<dyn BlobStore>::new(Arc::new(blobs), &circuit("s3")) as Arc<dyn BlobStore>
+    });
     let poll_max = config.serve.drain_delay().max(POLL_MIN);
     let intake = bus.map(|bus| {
         let bus = Guarded::<dyn Bus>::new(bus, &circuit("bus"));
@@ -151,6 +157,7 @@ pub(super) async fn open(
         user: user.map(|stores| user_role(stores, &circuit("postgres_user"))),
         tweet: tweet.map(|stores| tweet_role(stores, &circuit("postgres_tweet"))),
         timeline,
+        pictures,
         bus: intake.clone().map(|intake| intake as Arc<dyn Bus>),
         limiter: Guarded::<dyn RateLimiter>::new(limiter, &caches),
         hints: Arc::new(RedisHints::new(redis)),
@@ -170,6 +177,7 @@ fn user_role(stores: UserStores, circuit: &Arc<Circuit>) -> UserBackend {
 fn tweet_role(stores: TweetStores, circuit: &Arc<Circuit>) -> TweetBackend {
     TweetBackend {
         tweets: Guarded::<dyn TweetStore>::new(stores.tweets, circuit),
+        media: Guarded::<dyn MediaStore>::new(stores.media, circuit),
         outbox: Guarded::<dyn Outbox>::new(stores.outbox, circuit),
     }
 }
@@ -239,6 +247,21 @@ async fn copy(
     }
     let store = CassandraTimelineStore::open(rt, &config.cassandra).await?;
     Ok(Arc::new(store))
+}
+
+/// The bucket of pictures, which is made if schemas are. Posts without pictures do not need it, so
+/// whoever waits at a start does not wait for it.
+async fn pictures(config: &Config, patience: &Patience) -> Result<S3Blobs, StackError> {
+    let blobs = S3Blobs::new(&config.aws).await;
+    if config.backends.migrate
+        && let Err(error) = blobs.prepare().await
+    {
+        match patience {
+            Patience::Once => return Err(StackError::Store(error.to_string())),
+            Patience::Wait(_) => tracing::warn!(%error, "the bucket of pictures is not ready"),
+        }
+    }
+    Ok(blobs)
 }
 
 /// The bus. Who waits for stores does not wait for it: events wait in their outbox, and it looks for

@@ -156,11 +156,8 @@ impl Image {
     /// Whether `image` is one that would be taken, given what the configuration names.
     #[must_use]
     pub fn is_one(&self, image: &str, chosen: &str) -> bool {
-        if chosen.is_empty() {
-            [&self.public, &self.local].contains(&&image.to_owned())
-        } else {
-            image == chosen
-        }
+        let pinned = image == self.public || image == self.local;
+        if chosen.is_empty() { pinned } else { image == chosen }
     }
 }
 

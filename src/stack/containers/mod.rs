@@ -121,7 +121,7 @@ pub async fn start(
     match ended {
         Ok(config) => Ok((containers, config)),
         Err(error) => {
-            containers.undo().await;
+            containers.take_back().await;
             Err(error)
         }
     }
@@ -166,11 +166,11 @@ impl Containers {
         if self.kept {
             return;
         }
-        self.undo().await;
+        self.take_back().await;
     }
 
-    /// Removes what this process made.
-    async fn undo(self) {
+    /// Removes what this process made, also if it was to be kept: the start has failed.
+    pub(super) async fn take_back(self) {
         let own = [(docker::STACK, &*self.stack), (docker::PID, &*self.pid)];
         let removed = match self.engine.find(&own).await {
             Ok(own) => self.engine.remove(&own).await.map(|_| own.len()),

@@ -161,3 +161,43 @@ fn plain(error: &dyn Error) -> String {
         _ => text,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(message: &str) -> DockerError {
+        DockerError::DockerResponseServerError { status_code: 500, message: message.to_owned() }
+    }
+
+    fn start(message: &str) -> Trouble {
+        let error = ClientError::StartContainer(said(message));
+        Trouble::of_start("redis", &TestcontainersError::Client(error))
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_told_apart() {
+        let refused = |kind: io::ErrorKind| {
+            Trouble::of_docker(&DockerError::IOError { err: io::Error::from(kind) })
+        };
+        assert_eq!(refused(io::ErrorKind::PermissionDenied), Trouble::Denied);
+        assert!(matches!(refused(io::ErrorKind::ConnectionRefused), Trouble::Silent(_)));
+        let absent = DockerError::SocketNotFoundError("/x.sock".to_owned());
+        assert_eq!(Trouble::of_docker(&absent), Trouble::Absent("/x.sock".to_owned()));
+        assert_eq!(Trouble::of_docker(&said("ill")), Trouble::Silent("ill".to_owned()));
+    }
+
+    #[test]
+    fn a_start_that_fails_says_why_and_what_can_be_tried_again_is_known() {
+        let full = "write /var/lib/docker/x: no space left on device";
+        assert_eq!(start(full), Trouble::NoSpace { server: "redis" });
+        let taken = start("driver failed: Bind for 127.0.0.1:1 failed: port is already allocated");
+        assert!(taken.is_port_taken(), "{taken}");
+        let other = start("OCI runtime\ncreate failed");
+        assert!(!other.is_port_taken());
+        assert_eq!(
+            other.to_string(),
+            "the container of redis does not start: OCI runtime create failed"
+        );
+    }
+}

@@ -17,6 +17,8 @@ use chirp::stack::containers::{
 
 const LABEL: &str = "chirp.stack";
 const KIND: &str = "backends";
+/// Makes one server or a cluster of Redis in either image.
+pub const REDIS_ENTRY: &str = include_str!("../../../infra/local-images/redis/entry.sh");
 
 /// What to start. [`Order::of`] is the server as `images.toml` has it.
 #[derive(Clone, Debug)]
@@ -32,8 +34,14 @@ impl Order {
     /// The server that `images.toml` calls `name`, its port mapped to a free one.
     pub fn of(name: &'static str) -> Self {
         let image = images::pinned(name);
-        let ports = vec![(image.port, free_ports(1)[0])];
-        Self { name, image, entrypoint: None, ports }
+        let port = free_ports(1)[0];
+        let order = Self { name, ports: vec![(image.port, port)], image, entrypoint: None };
+        match name {
+            "redis" => order.runs(Some("sh"), ["-c", REDIS_ENTRY, "entry.sh", "single"]),
+            // Queue addresses that clients get carry the port on the host, so it is the same inside.
+            "ministack" => order.on(&[port]).with("GATEWAY_PORT", port.to_string()),
+            _ => order,
+        }
     }
 
     /// Listens on these ports inside, which are the same outside.

@@ -93,6 +93,10 @@ pub(in crate::services) struct MemBus {
     pub(in crate::services) messages: Mutex<Vec<Bytes>>,
     /// Messages with this text end so.
     pub(in crate::services) poison: Mutex<Option<(String, Wrong)>>,
+    /// Parked messages, of which there is only the number.
+    pub(in crate::services) parked: Mutex<BTreeMap<Queue, u64>>,
+    /// The calls of redrive, with their bound.
+    pub(in crate::services) redriven: Mutex<Vec<(Queue, usize)>>,
 }
 
 #[async_trait]
@@ -131,12 +135,18 @@ impl Bus for MemBus {
         receipts.iter().map(|_| Outcome::Done(())).collect()
     }
 
-    async fn redrive(&self, _queue: Queue, _max: usize) -> Outcome<u64> {
-        Outcome::Done(0)
+    async fn redrive(&self, queue: Queue, max: usize) -> Outcome<u64> {
+        self.redriven.lock().push((queue, max));
+        let mut parked = self.parked.lock();
+        let left = parked.entry(queue).or_default();
+        let moved = (*left).min(max as u64);
+        *left -= moved;
+        Outcome::Done(moved)
     }
 
-    async fn stats(&self, _queue: Queue) -> Read<QueueStats> {
-        Ok(QueueStats::default())
+    async fn stats(&self, queue: Queue) -> Read<QueueStats> {
+        let parked = self.parked.lock().get(&queue).copied().unwrap_or(0);
+        Ok(QueueStats { parked, ..QueueStats::default() })
     }
 }
 

@@ -1,6 +1,10 @@
 //! Calls as a client sees them: an answer, certainly not sent, or unknown.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use chirp::{
@@ -43,11 +47,41 @@ pub enum NoList {
     Unavailable(String),
 }
 
+/// How a call ended, for those who count calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Answered, also by a refusal that the caller has to mend.
+    Answered,
+    /// A page that may be incomplete.
+    Degraded,
+    /// Certainly not done, for a reason that will pass.
+    Unavailable,
+    Unknown,
+}
+
+/// A call that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// What the caller calls it; empty: as `method` and `path` say.
+    pub label: &'static str,
+    pub method: &'static str,
+    /// The first part of the path.
+    pub room: &'static str,
+    pub began: Instant,
+    pub ended: Instant,
+    pub how: Ended,
+}
+
+/// Is told of every call.
+pub type Watch = Arc<dyn Fn(Call) + Send + Sync>;
+
 /// A running stack. Connections are kept open between calls.
 #[derive(Clone)]
 pub struct Api {
     pool: Client<HttpConnector, Full<Bytes>>,
     pub at: SocketAddr,
+    label: &'static str,
+    watch: Option<Watch>,
 }
 
 /// A write before it is sent.
@@ -70,15 +104,67 @@ enum Trouble {
     Unknown(String),
 }
 
+fn how(answer: &Result<Answer, Trouble>) -> Ended {
+    match answer {
+        Err(Trouble::NotSent(_)) => Ended::Unavailable,
+        Err(Trouble::Unknown(_)) => Ended::Unknown,
+        Ok(answer) => match answer.status {
+            500 | 502 | 504 => Ended::Unknown,
+            503 if answer.says("unknown-outcome") => Ended::Unknown,
+            429 | 503.. => Ended::Unavailable,
+            200 if answer.says("\"degraded\":true") => Ended::Degraded,
+            _ => Ended::Answered,
+        },
+    }
+}
+
+impl Answer {
+    fn says(&self, word: &str) -> bool {
+        self.body.windows(word.len()).any(|part| part == word.as_bytes())
+    }
+}
+
 impl Api {
     pub fn new(at: SocketAddr) -> Self {
         let mut builder = Client::builder(TokioExecutor::new());
         // A second attempt that nobody recorded would falsify what is known of the first.
         builder.retry_canceled_requests(false);
-        Self { pool: builder.build_http(), at }
+        Self { pool: builder.build_http(), at, label: "", watch: None }
+    }
+
+    /// The same, but `watch` is told of every call.
+    pub fn watched(self, label: &'static str, watch: Watch) -> Self {
+        Self { label, watch: Some(watch), ..self }
     }
 
     async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<String>,
+    ) -> Result<Answer, Trouble> {
+        let began = Instant::now();
+        let answer = self.exchange(method, path, headers, body).await;
+        if let Some(watch) = &self.watch {
+            let known = |all: &[&'static str], is: &dyn Fn(&str) -> bool| {
+                all.iter().copied().find(|one| is(one)).unwrap_or_default()
+            };
+            watch(Call {
+                label: self.label,
+                method: known(&["GET", "POST", "PUT", "DELETE"], &|one| one == method),
+                room: known(&["/timeline", "/tweets", "/follow", "/blocks", "/users"], &|one| {
+                    path.starts_with(one)
+                }),
+                began,
+                ended: Instant::now(),
+                how: how(&answer),
+            });
+        }
+        answer
+    }
+
+    async fn exchange(
         &self,
         method: &str,
         path: &str,

@@ -5,13 +5,12 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use chirp::{domain::TweetId, stack::admin::Queues, wire::api::Profile};
 use futures_util::{StreamExt, stream};
 
-use crate::{
+use super::{
     api::{Api, NoList},
     checks::{COUNTS, Fault, LOST, RESURRECTED, UNAVAILABLE, compare},
     dice::Dice,
-    load::Shared,
     settle::key_again,
-    world::{ORDINARY, STAR, World},
+    world::{ORDINARY, STAR, Shared, World},
 };
 
 /// Calls of an audit that are open at once.
@@ -58,30 +57,40 @@ impl std::ops::AddAssign for Read {
 
 /// Waits until nothing is on its way: lanes and outboxes are empty twice in a row, as a row may
 /// change its place between the two looks of one answer.
-pub async fn drain(admin: SocketAddr) -> Result<(), String> {
-    let (api, mut empty) = (Api::new(admin), 0);
+pub async fn drain(admins: &[SocketAddr]) -> Result<(), String> {
+    let apis: Vec<Api> = admins.iter().map(|admin| Api::new(*admin)).collect();
+    let mut empty = 0;
     let began = std::time::Instant::now();
     let mut last = String::new();
     while began.elapsed() < DRAIN_MAX {
-        match api.get("/queues", "").await {
-            Ok(body) => {
-                let queues: Queues = serde_json::from_slice(&body).unwrap();
-                if let Some(lane) = queues.lanes.iter().find(|lane| lane.parked > 0) {
-                    return Err(format!("{} messages of {} are parked", lane.parked, lane.lane));
-                }
-                let idle = queues.lanes.iter().all(|lane| lane.depth + lane.in_flight == 0)
-                    && queues.outboxes.iter().all(|outbox| outbox.unsent == 0);
-                empty = if idle { empty + 1 } else { 0 };
-                if empty == 2 {
-                    return Ok(());
-                }
-                last = format!("{queues:?}");
+        let mut idle = true;
+        for api in &apis {
+            match idle_at(api).await? {
+                Ok(()) => {}
+                Err(why) => (idle, last) = (false, why),
             }
-            Err(why) => last = format!("{why:?}"),
+        }
+        empty = if idle { empty + 1 } else { 0 };
+        if empty == 2 {
+            return Ok(());
         }
         tokio::time::sleep(DRAIN_LOOK).await;
     }
     Err(format!("not drained after {DRAIN_MAX:?}: {last}"))
+}
+
+/// Whether lanes and outboxes of a process are empty, or why not. An error: it cannot end well.
+async fn idle_at(api: &Api) -> Result<Result<(), String>, String> {
+    let queues: Queues = match api.get("/queues", "").await {
+        Ok(body) => serde_json::from_slice(&body).unwrap(),
+        Err(why) => return Ok(Err(format!("{why:?}"))),
+    };
+    if let Some(lane) = queues.lanes.iter().find(|lane| lane.parked > 0) {
+        return Err(format!("{} messages of {} are parked", lane.parked, lane.lane));
+    }
+    let idle = queues.lanes.iter().all(|lane| lane.depth + lane.in_flight == 0)
+        && queues.outboxes.iter().all(|outbox| outbox.unsent == 0);
+    Ok(if idle { Ok(()) } else { Err(format!("{queues:?}")) })
 }
 
 /// What is looked at after an ordinary kill: everything of the last load by its authors, a sample

@@ -15,19 +15,16 @@ use chirp::{
 };
 use serde_json::json;
 
-use crate::{
+use super::{
     api::{Api, Verdict, Write},
     checks::RESURRECTED,
     dice::Dice,
-    load::Shared,
     world::{
-        Between, Doubt, GROUP, Hide, ORDINARY, Posted, STAR, State, World, candidates, key_of,
-        now_ms, text_of,
+        Between, Doubt, GROUP, Hide, ORDINARY, Posted, STAR, Shared, State, World, candidates,
+        key_of, now_ms, text_of,
     },
 };
 
-/// A client pauses up to this long between two calls, in milliseconds.
-const THINK_MS: usize = 50;
 /// The star posts again as soon as fewer chunk jobs than this are left of its last tweets.
 const STAR_JOBS: u64 = 6;
 /// How often the star looks at the lanes.
@@ -39,6 +36,10 @@ pub struct Client {
     pub api: Api,
     pub dice: Dice,
     pub down: Arc<AtomicBool>,
+    /// Pauses up to this long between two calls, in milliseconds.
+    pub think_ms: usize,
+    /// Repeats a write whose end is unknown, as it was, until it is known; else it stops writing.
+    pub insists: bool,
 }
 
 impl Client {
@@ -53,20 +54,83 @@ impl Client {
     /// Acts for the users of a group until the process is gone, or the end of a call is unknown:
     /// what came after it could not be told from what came before.
     pub async fn writes(mut self, first: usize) {
-        while self.is_up() && !self.world().in_doubt(first..first + GROUP) {
-            let user = first + self.dice.below(GROUP);
-            match self.dice.below(100) {
-                0..58 => self.post(user).await,
-                58..64 => self.post_wrongly(user).await,
-                64..72 => self.delete(user).await,
-                72..92 => self.follow_or_unfollow(user).await,
-                _ => {
-                    let other = first + (user - first + 1 + self.dice.below(GROUP - 1)) % GROUP;
-                    self.block_or_unblock(user, other).await;
+        while self.is_up() {
+            let doubt = self.world().doubt_of(first..first + GROUP);
+            match doubt {
+                Some(doubt) if self.insists => self.again(doubt).await,
+                Some(_) => return,
+                None => self.acts(first).await,
+            }
+            self.thinks().await;
+        }
+    }
+
+    async fn acts(&mut self, first: usize) {
+        let user = first + self.dice.below(GROUP);
+        match self.dice.below(100) {
+            0..58 => self.post(user).await,
+            58..64 => self.post_wrongly(user).await,
+            64..72 => self.delete(user).await,
+            72..92 => self.follow_or_unfollow(user).await,
+            _ => {
+                let other = first + (user - first + 1 + self.dice.below(GROUP - 1)) % GROUP;
+                self.block_or_unblock(user, other).await;
+            }
+        }
+    }
+
+    async fn thinks(&mut self) {
+        let pause = self.dice.below(self.think_ms);
+        tokio::time::sleep(Duration::from_millis(pause as u64)).await;
+    }
+
+    /// Posts at its pace, and insists.
+    pub async fn posts(mut self, user: usize) {
+        while self.is_up() {
+            let doubt = self.world().doubt_of(user..user + 1);
+            match doubt {
+                Some(doubt) => self.again(doubt).await,
+                None => self.post(user).await,
+            }
+            self.thinks().await;
+        }
+    }
+
+    /// A write whose end is unknown, once more. A refusal says nothing of the first attempt.
+    async fn again(&mut self, doubt: Doubt) {
+        match doubt {
+            Doubt::Post { user, n } => {
+                let (token, key) = (self.world().token(user), key_of(user, n));
+                let verdict = self.api.write(post(&token, &key, user, n)).await;
+                if matches!(verdict, Verdict::Done { .. }) {
+                    self.note_post(user, n, verdict);
                 }
             }
-            let pause = self.dice.below(THINK_MS);
-            tokio::time::sleep(Duration::from_millis(pause as u64)).await;
+            Doubt::Delete { user, n } => {
+                let verdict = self.ask_delete(user, n).await;
+                if matches!(verdict, Verdict::Done { .. }) {
+                    self.note_delete(user, n, &verdict);
+                }
+            }
+            Doubt::Pair { actor, target, before, after } => {
+                let verdict = self.ask_pair(actor, target, before, after).await;
+                let refused = matches!(verdict, Verdict::Refused { status: 400..429, .. });
+                if matches!(verdict, Verdict::Done { .. }) || before == after && refused {
+                    self.note_pair(actor, target, before, after, &verdict);
+                }
+            }
+        }
+    }
+
+    /// Reads the home timelines of `readers` in turn.
+    pub async fn reads_of(mut self, readers: Vec<usize>) {
+        for reader in readers.into_iter().cycle() {
+            if !self.is_up() {
+                return;
+            }
+            let token = self.world().token(reader);
+            drop(self.api.get("/timeline", &token).await);
+            self.thinks().await;
         }
     }
 
@@ -91,14 +155,13 @@ impl Client {
             };
             drop(self.api.get(&path, &token).await);
             self.world().tally.reads += 1;
-            let pause = self.dice.below(THINK_MS);
-            tokio::time::sleep(Duration::from_millis(pause as u64)).await;
+            self.thinks().await;
         }
     }
 
     /// The star posts so that a fan-out to all of its followers is always in flight.
     pub async fn shines(mut self, admin: Api, jobs: Arc<AtomicU64>) {
-        while self.is_up() && !self.world().in_doubt(STAR..STAR + 1) {
+        while self.is_up() && self.world().doubt_of(STAR..STAR + 1).is_none() {
             let lanes = admin.get("/queues", "").await.ok();
             let queues = lanes.and_then(|body| serde_json::from_slice::<Queues>(&body).ok());
             if let Some(queues) = queues {
@@ -204,7 +267,7 @@ impl Client {
     }
 
     async fn delete(&mut self, user: usize) {
-        let (n, id, token) = {
+        let (n, id) = {
             let mut world = self.world.lock().unwrap();
             let tweets = &world.users[user].tweets;
             // Mostly what is on its way still, sometimes what has long been delivered.
@@ -219,11 +282,9 @@ impl Client {
             let id = tweets[n].id.unwrap();
             world.users[user].tweets[n].state = State::Fading;
             world.doubts.push(Doubt::Delete { user, n });
-            (n, id, world.users[user].token.clone())
+            (n, id)
         };
-        let path = format!("/tweets/{id}");
-        let write = Write { method: "DELETE", path, token: &token, key: None, body: None };
-        let verdict = self.api.write(write).await;
+        let verdict = self.ask_delete(user, n).await;
         if !self.note_delete(user, n, &verdict) {
             return;
         }
@@ -236,6 +297,15 @@ impl Client {
                 self.world().violation(RESURRECTED, Some(id), user, reader, about);
             }
         }
+    }
+
+    async fn ask_delete(&self, user: usize, n: usize) -> Verdict {
+        let (path, token) = {
+            let world = self.world();
+            (format!("/tweets/{}", world.users[user].tweets[n].id.unwrap()), world.token(user))
+        };
+        let write = Write { method: "DELETE", path, token: &token, key: None, body: None };
+        self.api.write(write).await
     }
 
     /// Whether the tweet must be hidden from now on.
@@ -265,57 +335,69 @@ impl Client {
     async fn follow_or_unfollow(&mut self, user: usize) {
         let target = *self.dice.pick(&candidates(user));
         let before = self.world().between(user, target);
-        if before.follows {
-            let after = Between { follows: false, ..before };
-            self.pair("DELETE", "/follow", (user, target), before, after).await;
-        } else if before.blocks || before.blocked {
-            self.pair("POST", "/follow", (user, target), before, before).await;
-        } else {
-            let after = Between { follows: true, ..before };
-            self.pair("POST", "/follow", (user, target), before, after).await;
-        }
+        let follows = !before.follows && !before.blocks && !before.blocked;
+        // Over a block a follow is tried all the same: it must be refused.
+        self.pair(user, target, before, Between { follows, ..before }).await;
     }
 
     async fn block_or_unblock(&mut self, user: usize, other: usize) {
         let before = self.world().between(user, other);
-        if before.blocks {
-            let after = Between { blocks: false, ..before };
-            self.pair("DELETE", "/blocks", (user, other), before, after).await;
+        let after = if before.blocks {
+            Between { blocks: false, ..before }
         } else {
-            let after = Between { follows: false, followed: false, blocks: true, ..before };
-            self.pair("PUT", "/blocks", (user, other), before, after).await;
-        }
+            Between { follows: false, followed: false, blocks: true, ..before }
+        };
+        self.pair(user, other, before, after).await;
     }
 
-    async fn pair(
-        &mut self,
-        method: &'static str,
-        room: &str,
-        (actor, target): (usize, usize),
+    async fn pair(&mut self, actor: usize, target: usize, before: Between, after: Between) {
+        self.world().doubts.push(Doubt::Pair { actor, target, before, after });
+        let verdict = self.ask_pair(actor, target, before, after).await;
+        self.note_pair(actor, target, before, after, &verdict);
+    }
+
+    /// The call that makes `after` of `before`.
+    async fn ask_pair(
+        &self,
+        actor: usize,
+        target: usize,
         before: Between,
         after: Between,
-    ) {
+    ) -> Verdict {
         let (handle, token) = {
-            let mut world = self.world();
-            world.doubts.push(Doubt::Pair { actor, target, before, after });
-            (world.handle(target).to_owned(), world.users[actor].token.clone())
+            let world = self.world();
+            (world.handle(target).to_owned(), world.token(actor))
         };
-        let (path, body) = match method {
-            "POST" => (room.to_owned(), Some(json!({ "handle": handle }).to_string())),
-            _ => (format!("{room}/{handle}"), None),
+        let (method, path, body) = if before.blocks != after.blocks {
+            let method = if after.blocks { "PUT" } else { "DELETE" };
+            (method, format!("/blocks/{handle}"), None)
+        } else if before.follows && !after.follows {
+            ("DELETE", format!("/follow/{handle}"), None)
+        } else {
+            ("POST", "/follow".to_owned(), Some(json!({ "handle": handle }).to_string()))
         };
-        let verdict = self.api.write(Write { method, path, token: &token, key: None, body }).await;
+        self.api.write(Write { method, path, token: &token, key: None, body }).await
+    }
+
+    fn note_pair(
+        &self,
+        actor: usize,
+        target: usize,
+        before: Between,
+        after: Between,
+        verdict: &Verdict,
+    ) {
         let mut world = self.world();
         let own = Doubt::Pair { actor, target, before, after };
         match verdict {
             Verdict::Unknown(_) => world.tally.unknown += 1,
             Verdict::Refused { status, .. } => {
-                world.tally.refused(status);
+                world.tally.refused(*status);
                 world.settled(&own);
             }
             Verdict::Done { status, .. } => {
                 world.settled(&own);
-                if method == "POST" && before == after {
+                if before == after {
                     let about = format!("a follow over a block was answered {status}");
                     world.violation("blocks refuse follows", None, target, actor, about);
                 }
@@ -327,7 +409,7 @@ impl Client {
                 }
                 world.set_between(actor, target, now);
                 world.tally.edges += 1;
-                if status == 202 {
+                if *status == 202 {
                     world.tally.pending += 1;
                 } else if before.follows && !after.follows || after.blocks && !before.blocks {
                     world.hides.push(Hide::Author { reader: actor, author: target });

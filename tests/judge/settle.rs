@@ -9,14 +9,13 @@ use chirp::{
 };
 use futures_util::{StreamExt, stream};
 
-use crate::{
+use super::{
     api::{Api, NoList, PAGE, Verdict, Write},
     audit::AT_ONCE,
     checks::{DOUBLED, FOREIGN, KEYS, RESURRECTED, UNAVAILABLE, excess, shape},
     client::post,
     dice::Dice,
-    load::Shared,
-    world::{Between, Doubt, GROUP, Hide, STAR, State, key_of, named},
+    world::{Between, Doubt, GROUP, Hide, STAR, Shared, State, World, key_of, named},
 };
 
 /// Calls after a restart are repeated this often: nothing kills the process now.
@@ -27,6 +26,13 @@ const TRIES: usize = 3;
 pub struct Unpromised {
     pub tweets: BTreeSet<(usize, usize)>,
     pub authors: BTreeSet<(usize, usize)>,
+}
+
+impl Unpromised {
+    /// The tweets by their ids.
+    pub fn ids(&self, world: &World) -> BTreeSet<TweetId> {
+        self.tweets.iter().filter_map(|&(user, n)| world.users[user].tweets[n].id).collect()
+    }
 }
 
 /// Resolves every doubt. `low` lies under every id of the last load.

@@ -5,14 +5,17 @@
 //! [`GROUP`] belongs to one writer, which acts in sequence; so the model is exact but for the calls
 //! that were open when the process died ([`Doubt`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
 
 use chirp::{
     domain::{DisplayName, Handle, SessionId, TweetId, UserId},
     services::kit::token::{Claims, ISSUER, SigningKey},
 };
 
-use crate::report::Violation;
+use super::violation::Violation;
 
 /// Users of one writer.
 pub const GROUP: usize = 4;
@@ -122,6 +125,9 @@ impl Tally {
         }
     }
 }
+
+/// The model, as everybody holds it.
+pub type Shared = Arc<Mutex<World>>;
 
 /// The model.
 pub struct World {
@@ -264,12 +270,13 @@ impl World {
         self.follows.iter().find(|(_, target)| *target == author).map(|(follower, _)| *follower)
     }
 
-    /// Whether the end of a call of any of `users` is not known.
-    pub fn in_doubt(&self, users: std::ops::Range<usize>) -> bool {
-        self.doubts.iter().any(|doubt| match doubt {
+    /// A call of any of `users` whose end is not known.
+    pub fn doubt_of(&self, users: std::ops::Range<usize>) -> Option<Doubt> {
+        let of = |doubt: &&Doubt| match doubt {
             Doubt::Post { user, .. } | Doubt::Delete { user, .. } => users.contains(user),
             Doubt::Pair { actor, .. } => users.contains(actor),
-        })
+        };
+        self.doubts.iter().find(of).cloned()
     }
 
     /// The end of a call is known.

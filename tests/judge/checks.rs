@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chirp::{domain::TweetId, wire::api::Tweet};
 
-use crate::world::{State, World, named};
+use super::world::{State, World, named};
 
 /// A fault of a list. What it is called is what the report and the tampered copies go by.
 #[derive(Clone, Debug, PartialEq, Eq)]

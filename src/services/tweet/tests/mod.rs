@@ -1,4 +1,6 @@
-//! Scenarios of the tweet role.
+//! Scenarios of the tweet role; those about pictures are in [`pictures`].
+
+mod pictures;
 
 use std::{
     collections::BTreeMap,
@@ -11,11 +13,13 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::broadcast;
 
+use self::pictures::Album;
 use super::Deps;
 use crate::{
     domain::{Body, TweetId, UserId, Window},
     ports::{
-        Bus, Created, Deleted, Hint, HintStream, Hints, NewTweet, Outbox, Outcome, Read, TweetStore,
+        BlobStore, Bus, Created, Deleted, Hint, HintStream, Hints, MediaStore, NewTweet, Outbox,
+        Outcome, Read, TweetStore,
     },
     services::kit::fakes::{
         Answer, Applier, Issuer, MemBus, MemOutbox, Plan, Replica, TOKEN, World, Wrong,
@@ -36,6 +40,7 @@ struct Mem {
     tweets: Mutex<BTreeMap<TweetId, (Body, bool)>>,
     keys: Mutex<BTreeMap<(UserId, String), Keyed>>,
     ids_taken: Mutex<u32>,
+    uploads: pictures::Table,
     plan: Plan,
     outbox: Arc<MemOutbox>,
 }
@@ -61,12 +66,17 @@ impl TweetStore for Mem {
                     Created::KeyReused
                 };
             }
+            let mut body = new.body.clone();
+            body.media = match self.uploads.take(new) {
+                Ok(media) => media,
+                Err((id, why)) => return Created::Unfit(id, why),
+            };
             if let Some((name, key)) = key {
                 self.keys.lock().insert(name, (key.body_hash, new.body.id));
             }
-            tweets.insert(new.body.id, (new.body.clone(), false));
-            self.outbox.add(Event::tweet_created(&new.body, new.trace.clone()).encode());
-            Created::Fresh(new.body.clone())
+            tweets.insert(body.id, (body.clone(), false));
+            self.outbox.add(Event::tweet_created(&body, new.trace.clone()).encode());
+            Created::Fresh(body)
         })
     }
 
@@ -137,6 +147,7 @@ impl Hints for Waves {
 struct Tweets {
     world: World,
     mem: Arc<Mem>,
+    album: Arc<Album>,
     bus: Arc<MemBus>,
     hints: Arc<Waves>,
     applier: Arc<Applier>,
@@ -146,18 +157,24 @@ struct Tweets {
 
 impl Tweets {
     async fn start() -> Self {
-        let world = World::new();
+        Self::start_in(World::new()).await
+    }
+
+    async fn start_in(world: World) -> Self {
         let (mem, bus): (Arc<Mem>, Arc<MemBus>) = Default::default();
+        let album = Arc::<Album>::default();
         let hints = Arc::new(Waves(broadcast::Sender::new(64)));
         let (applier, issuer) = (Applier::start(&world.net), Issuer::start(&world));
         let deps = Deps {
             tweets: Arc::clone(&mem) as Arc<dyn TweetStore>,
+            media: Arc::clone(&mem) as Arc<dyn MediaStore>,
+            blobs: Arc::clone(&album) as Arc<dyn BlobStore>,
             outbox: Arc::clone(&mem.outbox) as Arc<dyn Outbox>,
             bus: Arc::clone(&bus) as Arc<dyn Bus>,
             hints: Arc::clone(&hints) as Arc<dyn Hints>,
         };
         let replica = world.start(super::build(world.common(Role::Tweet), deps)).await;
-        Self { world, mem, bus, hints, applier, issuer, replica }
+        Self { world, mem, album, bus, hints, applier, issuer, replica }
     }
 
     /// Posts as user 1.

@@ -134,7 +134,6 @@ pub fn tweet(id: u64, author: u64) -> Body {
         text: TweetText::parse(&format!("the text of {id}")).unwrap(),
         media: MediaList::default(),
         created_at_ms: 1_800_000_000_000,
-        media: MediaList::default(),
     }
 }
 

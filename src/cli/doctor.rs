@@ -12,14 +12,16 @@ use super::{
 };
 use crate::{
     config::Config,
+    rt::tokio_rt::TokioRuntime,
     stack::{
         DataDir, StackError,
         admin::Queues,
         containers::{Containers, Engine, images},
         data_dir::Running,
         listen::bind,
-        offline,
+        migrate, offline,
     },
+    wire::routes::Role,
 };
 
 /// Free bytes below which a warning is given: a day of a busy small instance.
@@ -210,7 +212,9 @@ async fn state(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> {
     match dir.running() {
         Running::Nothing => {
             let mut findings = vec![("instance", Finding::Ok("nothing runs".to_owned()))];
-            findings.push(("stores", stores(dir).await));
+            let stores =
+                if config.backends.external() { servers(config).await } else { stores(dir).await };
+            findings.push(("stores", stores));
             for (name, address, port) in [
                 ("port", config.up.address, config.up.port),
                 ("admin port", Ipv4Addr::LOCALHOST.into(), config.up.admin_port),
@@ -231,6 +235,24 @@ async fn state(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> {
                 findings.extend(instance(role.as_str(), run.admin).await);
             }
             findings
+        }
+    }
+}
+
+/// Whether the servers of the durable stores answer, with a schema that this program knows.
+async fn servers(config: &Config) -> Finding {
+    match migrate::check(config, &TokioRuntime::handle(), &Role::ALL).await {
+        Ok(behind) if behind.is_empty() => {
+            Finding::Ok("answer, with the schemas of this version".to_owned())
+        }
+        Ok(behind) => {
+            let names: Vec<String> = behind.into_iter().map(|lacking| lacking.store).collect();
+            let hint = "the next start takes the steps, or `chirp migrate`".to_owned();
+            Warn(format!("the schema is behind: {}", names.join(", ")), hint)
+        }
+        Err(error) => {
+            let failure = Failure::from(error);
+            Fail(failure.sentence, failure.hint)
         }
     }
 }

@@ -30,9 +30,9 @@ pub(crate) struct Args {
 
 /// Runs the verb.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let up = context.load(Vec::new())?.config.up;
-    let dir = DataDir::at(&up.data_dir);
-    let told = stop(&dir, up.drain() + MARGIN)?;
+    let config = context.load(Vec::new())?.config;
+    let dir = DataDir::at(&config.up.data_dir);
+    let told = stop(&dir, config.serve.drain_delay() + config.up.drain() + MARGIN)?;
     if !told.is_empty() {
         context.printer.talk("chirp is down");
     }
@@ -58,6 +58,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     }
     if args.purge {
         purge(context, &dir)?;
+        if config.backends.external() {
+            context.printer.talk("what the servers of `[backends]` keep is left as it is");
+        }
     }
     Ok(Exit::Ok)
 }

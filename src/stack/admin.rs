@@ -311,7 +311,13 @@ fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use tower::ServiceExt as _;
+
     use super::*;
+    use crate::{
+        adapters::{proof::Proof, rpc::Peers},
+        rt::tokio_rt::TokioRuntime,
+    };
 
     #[test]
     fn only_names_that_no_name_server_decides_are_local() {
@@ -329,6 +335,54 @@ mod tests {
             "a@b:c",
         ] {
             assert!(!is_local(name), "{name}");
+        }
+    }
+
+    fn admin(advertised: &str) -> Admin {
+        let mut config = Config::for_tests();
+        config.serve.advertised = advertised.to_owned();
+        let rt = TokioRuntime::handle();
+        Admin {
+            metrics: Metrics::new(),
+            bus: None,
+            outboxes: Vec::new(),
+            peers: Peers::new(rt.clone(), Proof::new("the token")),
+            rt,
+            ready: vec![(Role::User, watch::channel(false).1)],
+            waits: Waits::default(),
+            draining: Shutdown::new(),
+            config: Arc::new(config),
+            token: Secret("the token".into()),
+        }
+    }
+
+    async fn asked(admin: &Admin, from: &str, host: &str, path: &str, token: &str) -> u16 {
+        let peer: SocketAddr = from.parse().unwrap();
+        let request = Request::get(path).header("host", host).header(SERVICE_TOKEN, token);
+        let mut request = request.body(axum::body::Body::empty()).unwrap();
+        request.extensions_mut().insert(ConnectInfo(peer));
+        admin.clone().router().oneshot(request).await.unwrap().status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn who_calls_from_elsewhere_learns_of_health_and_nothing_else_without_the_token() {
+        let admin = admin("user.chirp:8081");
+        let (near, far) = ("127.0.0.1:5", "10.0.0.9:5");
+        for (from, host, path, token, wanted) in [
+            (near, "localhost:8081", "/config", "", 200),
+            (near, "evil.example", "/healthz", "", 421),
+            (far, "10.0.0.1:8081", "/healthz", "", 200),
+            (far, "10.0.0.1:8081", "/readyz", "", 503),
+            (far, "10.0.0.1:8081", "/config", "", 403),
+            (far, "10.0.0.1:8081", "/metrics", "guess", 403),
+            (far, "10.0.0.1:8081", "/config", "the token", 200),
+            // What it claims to be called is not where it is.
+            (far, "127.0.0.1", "/config", "", 403),
+            (near, "user.chirp:8081", "/readyz", "", 503),
+            (near, "user.chirp:8081", "/config", "", 403),
+        ] {
+            let status = asked(&admin, from, host, path, token).await;
+            assert_eq!(status, wanted, "{path} as {host} from {from} with {token:?}");
         }
     }
 }

@@ -195,3 +195,75 @@ async fn a_stream_passes_through_as_it_is_written() {
     let first = tokio::time::timeout(Duration::from_secs(5), body.next()).await.unwrap();
     assert_eq!(first.unwrap().unwrap(), Bytes::from_static(b"one"));
 }
+
+fn remote(address: SocketAddr, host: Option<&str>) -> Remote {
+    Remote { public: address, internal: address, host: host.map(str::to_owned) }
+}
+
+#[tokio::test]
+async fn a_replica_that_has_not_begun_is_no_answer_and_is_left_alone() {
+    let not_begun = || async { (StatusCode::SERVICE_UNAVAILABLE, [(NOT_BEGUN, "1")]) };
+    let address = serve(Router::new().fallback(not_begun)).await;
+    let peers = peers();
+    peers.set_remote(Role::User, address, address);
+    let answer = peers.call(Role::User, 0, Door::Public, request("/")).await;
+    assert!(matches!(answer, Outcome::Failed(_)), "it may be sent elsewhere: {answer:?}");
+    assert!(!peers.healthy(Role::User, 0));
+}
+
+#[tokio::test]
+async fn replicas_come_and_go_and_who_stays_keeps_its_place_and_its_health() {
+    let ready = || async { StatusCode::OK };
+    let one = serve(Router::new().route(READYZ, get(ready))).await;
+    let other = serve(Router::new().route(READYZ, get(ready))).await;
+    let peers = peers();
+    peers.set_remotes(Role::User, &[remote(one, None)]);
+    assert!(!peers.healthy(Role::User, 0), "it has not been asked yet");
+    peers.check_health().await;
+    assert!(peers.healthy(Role::User, 0));
+    peers.set_remotes(Role::User, &[remote(other, None), remote(one, None)]);
+    assert_eq!(peers.internal_addresses(Role::User), [one, other]);
+    assert!(peers.healthy(Role::User, 0) && !peers.healthy(Role::User, 1));
+    peers.set_remotes(Role::User, &[remote(other, None)]);
+    assert_eq!(peers.internal_addresses(Role::User), [other]);
+    peers.set_remotes(Role::User, &[]);
+    assert_eq!(peers.replicas(Role::User), 0);
+}
+
+/// Passes connections on, as a virtual address does.
+async fn forwards(to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut caller, _)) = listener.accept().await {
+            let mut role = TcpStream::connect(to).await.unwrap();
+            tokio::spawn(async move {
+                drop(tokio::io::copy_bidirectional(&mut caller, &mut role).await);
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn behind_another_address_a_role_is_believed_only_under_a_name_that_it_advertises() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let here = listener.local_addr().unwrap();
+    let before = forwards(here).await;
+    let name = format!("user.chirp:{}", before.port());
+    let proving = proof().of_names([name.as_str()].into_iter());
+    let answer = move |uri: Uri| {
+        let proving = proving.clone();
+        async move { proving.answer(uri.query(), here) }
+    };
+    let router = echo("public").route(proof::PATH, get(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let peers = peers();
+    for (host, believed) in
+        [(None, false), (Some("tweet.chirp"), false), (Some("user.chirp"), true)]
+    {
+        peers.set_remotes(Role::User, &[remote(before, host)]);
+        let answer = peers.call(Role::User, 0, Door::Public, request("/echo")).await;
+        assert_eq!(answer.is_done(), believed, "{host:?}: {answer:?}");
+    }
+}

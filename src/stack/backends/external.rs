@@ -276,6 +276,16 @@ async fn bus(rt: &Rt, config: &Config, patience: &Patience) -> Result<Arc<dyn Bu
     }
 }
 
+/// The outboxes of both databases, as another process over them.
+pub(in crate::stack) async fn outboxes(
+    rt: &Rt,
+    config: &Config,
+) -> Result<Vec<Arc<dyn Outbox>>, StackError> {
+    let user = UserStores::open(rt, &config.postgres, false).await.map_err(Trouble::from)?;
+    let tweet = TweetStores::open(rt, &config.postgres, false).await.map_err(Trouble::from)?;
+    Ok(vec![user.outbox, tweet.outbox])
+}
+
 /// The databases of `roles`, each with its steps.
 fn databases<'a>(
     config: &'a Config,

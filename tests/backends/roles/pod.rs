@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chirp::config::{Postgres, Secret};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::{
@@ -77,6 +78,12 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
         assert!(began.elapsed() < PATIENCE, "{about}: not after {PATIENCE:?}");
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// The PostgreSQL of `images.toml` on `port`.
+pub fn on(port: u16) -> Postgres {
+    let (password, tls) = (Secret("chirp".to_owned()), "disable".to_owned());
+    Postgres { port, password, tls, ..Postgres::default() }
 }
 
 /// The program, told by `env` alone, in an empty folder.

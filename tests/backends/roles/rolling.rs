@@ -11,10 +11,11 @@ use std::{
     time::Duration,
 };
 
+use chirp::adapters::postgres::server::create_databases;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::pod::{Env, Pod, ask, eventually, run};
+use super::pod::{Env, Pod, ask, eventually, on, run};
 use crate::support::{
     run::Alone,
     server::{Container, Order, free_ports},
@@ -82,16 +83,9 @@ impl Servers {
 
     /// Makes the databases, and every schema once the servers answer.
     async fn prepare(&self, env: &Env) {
-        let postgres = self.0["postgres"].id().to_owned();
-        eventually("the databases are made", || async {
-            let made = |name: &str| {
-                let args = ["exec", &postgres, "createdb", "-U", "chirp", name];
-                let made = std::process::Command::new("docker").args(args).output().unwrap();
-                made.status.success() || String::from_utf8_lossy(&made.stderr).contains("exists")
-            };
-            (made("chirp_user") && made("chirp_tweet")).then_some(())
-        })
-        .await;
+        let postgres = on(self.port("postgres"));
+        eventually("the databases are made", || async { create_databases(&postgres).await.ok() })
+            .await;
         let folder = tempfile::tempdir().unwrap();
         eventually("the schemas are made", || async {
             run(env, folder.path(), &["migrate"]).status.success().then_some(())

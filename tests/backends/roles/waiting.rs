@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::pod::{Env, Pod, eventually, get, run};
+use chirp::adapters::postgres::server::create_databases;
+
+use super::pod::{Env, Pod, eventually, get, on, run};
 use crate::support::{
     proxy::{Proxy, Rule},
     run::{Alone, answers},
@@ -27,16 +29,11 @@ fn user_role(postgres: u16) -> Env {
     ])
 }
 
-/// A server with an empty database of the user role.
+/// A server with empty databases.
 async fn postgres() -> Container {
     let container = Order::of("postgres").start().await.unwrap();
-    let id = container.id().to_owned();
-    answers(&container, async || {
-        let args = ["exec", &id, "createdb", "-U", "chirp", "chirp_user"];
-        let made = std::process::Command::new("docker").args(args).output().unwrap();
-        if made.status.success() { Ok(()) } else { Err(made) }
-    })
-    .await;
+    let config = on(container.port);
+    answers(&container, async || create_databases(&config).await).await;
     container
 }
 
@@ -104,8 +101,12 @@ pub async fn a_schema_that_is_behind_is_told_and_refused_and_migrated_once(_: Al
     let tables = || {
         docker_does(&[
             "exec",
+            "-e",
+            "PGPASSWORD=chirp",
             container.id(),
             "psql",
+            "-h",
+            "127.0.0.1",
             "-U",
             "chirp",
             "-d",

@@ -24,7 +24,7 @@ use crate::{
             self, TweetStores, UserStores,
             migrate::{self, Steps, TWEET, USER},
         },
-        redis::{Redis, RedisCache, RedisHints, RedisLimiter},
+        redis as shared,
         s3::S3Blobs,
         sns_sqs::{self, SnsSqsBus},
     },
@@ -120,7 +120,7 @@ pub(super) async fn open(
     let uses_bus = roles.iter().any(|role| *role != Role::Gateway);
     let bus =
         when(uses_bus, || attempts(rt, patience, "SNS and SQS", || bus(rt, config, patience)));
-    let redis = Redis::new(rt.clone(), config.redis.clone());
+    let redis = shared::Redis::new(rt.clone(), config.redis.clone());
     let ping = async {
         match patience {
             // Whoever starts a whole stack wants to be told now.
@@ -152,7 +152,7 @@ pub(super) async fn open(
         let bus = Guarded::<dyn Bus>::new(bus, &circuit("bus"));
         Intake::new(bus, rt, needs, poll_max)
     });
-    let limiter = Arc::new(RedisLimiter::new(Arc::clone(&redis)));
+    let limiter = Arc::new(shared::RedisLimiter::new(Arc::clone(&redis)));
     let backends = Backends {
         user: user.map(|stores| user_role(stores, &circuit("postgres_user"))),
         tweet: tweet.map(|stores| tweet_role(stores, &circuit("postgres_tweet"))),
@@ -160,7 +160,7 @@ pub(super) async fn open(
         pictures,
         bus: intake.clone().map(|intake| intake as Arc<dyn Bus>),
         limiter: Guarded::<dyn RateLimiter>::new(limiter, &caches),
-        hints: Arc::new(RedisHints::new(redis)),
+        hints: Arc::new(shared::RedisHints::new(redis)),
     };
     Ok((backends, Servers { databases, intake }))
 }
@@ -186,11 +186,11 @@ fn timeline(
     config: &Config,
     store: Arc<dyn TimelineStore>,
     copy: &Arc<Circuit>,
-    redis: &Arc<Redis>,
+    redis: &Arc<shared::Redis>,
     caches: &Arc<Circuit>,
 ) -> TimelineBackend {
     let entries_max = usize::try_from(config.services.timeline.entries_max);
-    let cache = RedisCache::new(Arc::clone(redis), entries_max.unwrap_or(usize::MAX));
+    let cache = shared::RedisCache::new(Arc::clone(redis), entries_max.unwrap_or(usize::MAX));
     let cache = Arc::new(cache);
     TimelineBackend {
         store: Guarded::<dyn TimelineStore>::new(store, copy),

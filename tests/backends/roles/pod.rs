@@ -16,7 +16,7 @@ use tokio::{
 };
 
 /// The longest that anything eventual may take; a busy machine takes its time.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What a pod knows: variables of its environment.

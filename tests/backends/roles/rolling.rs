@@ -87,8 +87,14 @@ impl Servers {
         eventually("the databases are made", || async { create_databases(&postgres).await.ok() })
             .await;
         let folder = tempfile::tempdir().unwrap();
+        let last = Mutex::new(None);
         eventually("the schemas are made", || async {
-            run(env, folder.path(), &["migrate"]).status.success().then_some(())
+            let ended = run(env, folder.path(), &["migrate"]);
+            let success = ended.status.success();
+            if last.lock().replace(ended.stderr.clone()) != Some(ended.stderr.clone()) {
+                println!("         {}", String::from_utf8_lossy(&ended.stderr).trim_end());
+            }
+            success.then_some(())
         })
         .await;
     }
@@ -200,11 +206,13 @@ pub async fn a_rolling_restart_under_load_drops_nothing(_: Alone) {
     let mut tasks: Vec<_> =
         (0..AUTHORS).map(|author| tokio::spawn(Arc::clone(&load).writes(author))).collect();
     tasks.push(tokio::spawn(Arc::clone(&load).reads()));
+    let mut logs = Vec::new();
     for (pod, ports) in &mut pods {
         pod.tell_to_stop();
         let (code, took) = pod.ended().await;
         assert_eq!(code, Some(0), "{}: {}", pod.role, pod.log());
         assert!(took < GRACE, "{} took {took:?}", pod.role);
+        logs.push(pod.log());
         *pod = Pod::start(pod.role, *ports, &env);
         pod.until_ready().await;
     }
@@ -212,14 +220,14 @@ pub async fn a_rolling_restart_under_load_drops_nothing(_: Alone) {
     for task in tasks {
         task.await.unwrap();
     }
+    logs.extend(pods.iter().map(|(pod, _)| pod.log()).chain([gateway.log()]));
     let failures = load.failures.lock().clone();
     let calls = load.calls.load(Relaxed);
-    assert!(
-        failures.is_empty(),
-        "{} of {calls} calls: {:#?}",
-        failures.len(),
-        &failures[..failures.len().min(5)]
-    );
+    let warnings = || {
+        let lines = logs.iter().flat_map(|log| log.lines());
+        lines.filter(|line| line.contains("WARN")).collect::<Vec<_>>().join("\n")
+    };
+    assert!(failures.is_empty(), "of {calls} calls: {failures:#?}\n{}", warnings());
 
     let mut posted = load.posted.lock().clone();
     assert!(posted.len() > 10 * AUTHORS, "only {} were posted", posted.len());

@@ -198,7 +198,10 @@ impl Api {
     /// A write, and what its client may conclude.
     pub async fn write(&self, write: Write<'_>) -> Verdict {
         let bearer = format!("Bearer {}", write.token);
-        let mut headers = vec![("authorization", bearer.as_str())];
+        let mut headers = Vec::new();
+        if !write.token.is_empty() {
+            headers.push(("authorization", bearer.as_str()));
+        }
         headers.extend(write.key.map(|key| ("idempotency-key", key)));
         match self.call(write.method, &write.path, &headers, write.body).await {
             Err(Trouble::NotSent(why)) => Verdict::Refused { status: 0, why },

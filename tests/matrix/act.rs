@@ -32,9 +32,8 @@ async fn redis(stack: &Stack, words: &[&str]) -> String {
     docker(&[&["exec", id, "redis-cli"], words].concat()).await
 }
 
-/// Does it. Gives the instant from which on it holds.
-pub async fn begin(stack: &mut Stack, fault: Fault) -> Instant {
-    let before = Instant::now();
+/// Does it. Some take a while, in which some calls fail already.
+pub async fn begin(stack: &mut Stack, fault: Fault) {
     match fault {
         Fault::Stopped(store) => {
             docker(&["stop", "--time", STOP_SECONDS, stack.container(store).id()]).await;
@@ -64,7 +63,6 @@ pub async fn begin(stack: &mut Stack, fault: Fault) -> Instant {
         Fault::RoleKilled(role) => stack.kill(role),
         Fault::Flushed | Fault::Duplicated => {}
     }
-    before
 }
 
 /// Lets it last.

@@ -106,7 +106,9 @@ impl Run {
         self.log.clear();
         let crowd = Crowd::start(&world, &api, &self.log, &mut self.dice);
         tokio::time::sleep(BEFORE).await;
-        let from = act::begin(&mut self.stack, row.fault).await;
+        let from = Instant::now();
+        act::begin(&mut self.stack, row.fault).await;
+        let holds = Instant::now();
         act::last(&self.stack, row.fault, row.lasts).await;
         let to = Instant::now();
         act::end(&mut self.stack, row.fault).await;
@@ -114,7 +116,7 @@ impl Run {
         cell.heals = self.quiet(to).await?;
         crowd.end().await;
         cell.during = self.log.count(from, to);
-        cell.noticed = self.log.count(from + NOTICE, to);
+        cell.noticed = self.log.count(holds + NOTICE, to);
         let drained = Instant::now();
         if row.heals == Heals::ByReplay {
             self.stack.replay(began_ms - REPLAY_BEFORE.as_millis() as u64).await?;

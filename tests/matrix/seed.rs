@@ -1,5 +1,6 @@
 //! The people of a run: they sign up and follow as anybody does.
 
+use bytes::Bytes;
 use chirp::{
     adapters::postgres::UserStores, domain::UserId, rt::tokio_rt::TokioRuntime,
     services::kit::token::SigningKey, wire::api::Session,
@@ -10,7 +11,6 @@ use serde_json::json;
 use crate::{
     judge::{
         api::{Api, Verdict, Write},
-        audit::AT_ONCE,
         dice::Dice,
         world::{ORDINARY, STAR, World, candidates},
     },
@@ -21,26 +21,36 @@ use crate::{
 pub const PASSIVE: usize = 300;
 /// How many an ordinary user follows at first.
 const FRIENDS: usize = 8;
+/// Calls that are open at once, and how often and after which pause one is repeated: a busy machine
+/// sheds some.
+const AT_ONCE: usize = 8;
+const TRIES: usize = 50;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 const PASSWORD: &str = "correct horse battery";
 
-async fn sign_up(api: &Api, handle: String) -> (UserId, String) {
-    let body = Some(json!({ "handle": handle, "password": PASSWORD }).to_string());
-    let write = Write { method: "POST", path: "/users".to_owned(), token: "", key: None, body };
-    match api.write(write).await {
-        Verdict::Done { body, .. } => {
-            let session: Session = serde_json::from_slice(&body).unwrap();
-            (session.user.id, handle)
+/// Repeats a write that is certainly not done, or may be repeated, until it is done.
+async fn insist(api: &Api, token: &str, path: &str, body: serde_json::Value) -> Bytes {
+    let mut last = None;
+    for _ in 0..TRIES {
+        let body = Some(body.to_string());
+        let write = Write { method: "POST", path: path.to_owned(), token, key: None, body };
+        match api.write(write).await {
+            Verdict::Done { body, .. } => return body,
+            other => last = Some(other),
         }
-        other => panic!("{handle} cannot sign up: {other:?}"),
+        tokio::time::sleep(PAUSE).await;
     }
+    panic!("{path} of {body} was answered {last:?}")
+}
+
+async fn sign_up(api: &Api, handle: String) -> (UserId, String) {
+    let body = json!({ "handle": handle, "password": PASSWORD });
+    let session: Session = serde_json::from_slice(&insist(api, "", "/users", body).await).unwrap();
+    (session.user.id, handle)
 }
 
 async fn follow(api: &Api, token: String, handle: String) {
-    let body = Some(json!({ "handle": handle }).to_string());
-    let write =
-        Write { method: "POST", path: "/follow".to_owned(), token: &token, key: None, body };
-    let verdict = api.write(write).await;
-    assert!(matches!(verdict, Verdict::Done { .. }), "{verdict:?}");
+    insist(api, &token, "/follow", json!({ "handle": handle })).await;
 }
 
 /// Makes everybody, and tells what there is.

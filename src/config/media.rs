@@ -85,8 +85,9 @@ impl Media {
                 "must begin with `https://`, `http://` or a plain name",
             );
         }
-        let whole = origin(&self.upload_origin) == Some(&self.upload_origin);
-        if !self.upload_origin.is_empty() && !(whole && self.upload_origin.chars().all(plain)) {
+        let upload = &self.upload_origin;
+        let whole = origin(upload) == Some(upload.as_str()) && upload.chars().all(plain);
+        if !upload.is_empty() && !whole {
             return refuse("media.upload_origin", "must be like `https://host`, or empty");
         }
         within("media.bytes_max", self.bytes_max, 1_024, 100 << 20)?;

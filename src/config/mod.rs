@@ -221,7 +221,7 @@ impl Services {
     #[must_use]
     pub fn for_tests() -> Self {
         let (auth, http, media) = (Auth::for_tests(), Http::for_tests(), Media::for_tests());
-        Self { auth, http, media, ..Self::default() }
+        Self { http, auth, media, ..Self::default() }
     }
 }
 

@@ -158,11 +158,11 @@ async fn promises_at_once_are_all_counted(context: Context) -> Check {
         let media = context.media.clone();
         Box::pin(async move { media.begin(&upload(n, 1), 3).await })
     };
-    let mut begun = 0;
+    let mut promised = 0;
     for answer in concurrently(&context.rt, (1..=12).map(begin)).await? {
-        begun += usize::from(answer.must("begin")? == Begun::Begun);
+        promised += usize::from(answer.must("begin")? == Begun::Begun);
     }
-    same("promised of those at once", &begun, &3)
+    same("promised of those at once", &promised, &3)
 }
 
 async fn what_was_checked_first_stands(context: Context) -> Check {

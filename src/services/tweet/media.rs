@@ -133,10 +133,10 @@ impl Uploads {
         let Some(kind) = MediaKind::of_bytes(&seen.head) else {
             return refused("is no jpeg, png, webp or gif".to_owned());
         };
-        let Ok(size) = imagesize::blob_size(&seen.head) else {
+        let Ok(found) = imagesize::blob_size(&seen.head) else {
             return refused("does not say how large it is".to_owned());
         };
-        let (width, height) = (size.width as u64, size.height as u64);
+        let (width, height) = (found.width as u64, found.height as u64);
         let sides = 1..=config.side_max.min(u64::from(u32::MAX));
         let within = sides.contains(&width) && sides.contains(&height);
         if !within || width * height > config.pixels_max {

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-struct Row {
+struct Kept {
     row: UploadRow,
     given_up: bool,
     due_at_ms: Option<u64>,
@@ -22,7 +22,7 @@ struct Row {
 
 /// The table of uploads.
 #[derive(Default)]
-pub(super) struct Uploads(BTreeMap<MediaId, Row>);
+pub(super) struct Uploads(BTreeMap<MediaId, Kept>);
 
 impl Uploads {
     /// The pictures that a new tweet shows, or the first upload that it cannot.
@@ -52,7 +52,7 @@ impl Uploads {
     }
 
     fn begin(&mut self, new: &NewUpload, unused_max: u64) -> Begun {
-        let unused = |(id, row): &(&MediaId, &Row)| {
+        let unused = |(id, row): &(&MediaId, &Kept)| {
             row.row.owner == new.owner
                 && row.row.tweet.is_none()
                 && !row.given_up
@@ -65,7 +65,7 @@ impl Uploads {
         let (owner, expires_at_ms): (UserId, u64) = (new.owner, new.expires_at_ms);
         let row = UploadRow { owner, expires_at_ms, shape: None, tweet: None };
         let due_at_ms = Some(new.expires_at_ms);
-        self.0.entry(new.id).or_insert(Row { row, given_up: false, due_at_ms });
+        self.0.entry(new.id).or_insert(Kept { row, given_up: false, due_at_ms });
         Begun::Begun
     }
 
@@ -75,7 +75,7 @@ impl Uploads {
     }
 
     fn due(&mut self, tweets: &Tweets, before_ms: u64, limit: usize) -> Vec<Due> {
-        let time = |row: &Row| row.due_at_ms.filter(|at| *at <= before_ms);
+        let time = |row: &Kept| row.due_at_ms.filter(|at| *at <= before_ms);
         let mut ids: Vec<(u64, MediaId)> =
             self.0.iter().filter_map(|(id, row)| Some((time(row)?, *id))).collect();
         ids.sort_unstable();

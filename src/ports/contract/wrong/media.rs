@@ -144,7 +144,9 @@ impl MediaStore for Wrong {
         }
         let mut done = done.to_vec();
         if self.fault == Fault::SettlesTooMuch {
-            done.iter_mut().for_each(|due| due.unused = true);
+            for due in &mut done {
+                due.unused = true;
+            }
         }
         self.media.settle(&done, before_ms).await
     }

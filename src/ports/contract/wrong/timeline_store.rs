@@ -184,7 +184,9 @@ impl TimelineStore for Wrong {
         let drops = |_: &&Body| !(self.fault == Fault::DropsOneInThree && self.every.nth(3));
         let mut kept: Vec<Body> = bodies.iter().filter(drops).cloned().collect();
         if self.fault == Fault::DropsPictures {
-            kept.iter_mut().for_each(|body| body.media = MediaList::default());
+            for body in &mut kept {
+                body.media = MediaList::default();
+            }
         }
         self.inner.put_tweets(&kept).await
     }

@@ -16,6 +16,8 @@ use super::{
     },
     Servers,
 };
+// Apart, as the rule of crates cannot tell the module from the crate inside a group.
+use crate::adapters::redis::{Redis, RedisCache, RedisHints, RedisLimiter};
 use crate::{
     adapters::{
         cassandra::{self, CassandraTimelineStore},
@@ -24,7 +26,6 @@ use crate::{
             self, TweetStores, UserStores,
             migrate::{self, Steps, TWEET, USER},
         },
-        redis::{Redis, RedisCache, RedisHints, RedisLimiter},
         s3::S3Blobs,
         sns_sqs::{self, SnsSqsBus},
     },

@@ -87,7 +87,7 @@ pub struct Config {
     /// Which images `up` takes for containers.
     #[serde(default)]
     pub image: Image,
-    /// Where PostgreSQL is.
+    /// Where `PostgreSQL` is.
     #[serde(default)]
     pub postgres: Postgres,
     /// Where Redis is.

@@ -21,7 +21,7 @@ pub(super) struct Home {
 struct Held {
     found: Found,
     seats: Vec<Seat>,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Home {
@@ -42,7 +42,7 @@ impl Home {
             dir.lock_roles(roles).map(|lock| (lock, seats))
         };
         let (lock, seats) = locked.inspect_err(|_| dir.undo_shared(found))?;
-        Ok(Self { dir, held: Some(Held { found, seats, _lock: lock }) })
+        Ok(Self { dir, held: Some(Held { found, seats, lock }) })
     }
 
     /// The folder in which the other processes are found, if any.
@@ -96,8 +96,8 @@ impl Home {
     /// Takes back what a start made that failed.
     pub(super) fn undo(self) {
         let Self { dir, held } = self;
-        if let Some(Held { found, _lock, .. }) = held {
-            drop(_lock);
+        if let Some(Held { found, lock, .. }) = held {
+            drop(lock);
             dir.undo_shared(found);
         }
     }

@@ -171,8 +171,8 @@ impl Process {
             halves: told.halves,
             stop: stop.clone(),
         };
-        let build = |role: &Role| shared.build(*role, home.replica(&rt, *role), &opened.backends);
-        let built: Result<Vec<Service>, StackError> = told.roles.iter().map(build).collect();
+        let one = |role: &Role| shared.build(*role, home.replica(&rt, *role), &opened.backends);
+        let built: Result<Vec<Service>, StackError> = told.roles.iter().map(one).collect();
         let (opened, mut services) = opened.or_close(&rt, built).await?;
         for (role, service) in told.roles.iter().zip(&services) {
             rpc.add_local(*role, service.public.clone(), service.internal.clone());

@@ -2,7 +2,7 @@
 //! promises: one partition each, no clock of a client, nothing of truth deleted or forgotten.
 
 use super::{
-    migrate::{STEPS, in_tables},
+    migrate::{STEPS, Step, in_tables},
     statements::TEXTS,
 };
 
@@ -129,8 +129,10 @@ const OF_STATEMENTS: &[Rule] = &[
 const OF_TABLES: &[Rule] = &[Rule {
     name: "taken twice it does no harm",
     broken: |words| {
-        !has(words, &["create", "table", "if", "not", "exists"])
-            && !(has(words, &["alter", "table"]) && has(words, &["add", "if", "not", "exists"]))
+        let made = has(words, &["create", "table", "if", "not", "exists"]);
+        let widened =
+            has(words, &["alter", "table"]) && has(words, &["add", "if", "not", "exists"]);
+        !made && !widened
     },
     planted: "create table ks.a (b int primary key)",
 }];
@@ -161,7 +163,7 @@ fn every_statement_keeps_every_rule() {
 
 #[test]
 fn every_table_keeps_every_rule() {
-    for statement in STEPS.iter().flat_map(|step| step.statements()) {
+    for statement in STEPS.iter().flat_map(Step::statements) {
         let broken = broken(&in_tables(&statement), &[OF_ALL, OF_TABLES]);
         assert_eq!(broken, Vec::<&str>::new(), "{statement}");
     }

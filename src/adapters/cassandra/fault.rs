@@ -172,7 +172,9 @@ mod tests {
     fn what_happened_in_part_is_unknown() {
         let outcome = |written: Vec<Result<(), Fault>>| {
             let mut tally = Tally::default();
-            written.into_iter().for_each(|written| tally.add(written));
+            for one in written {
+                tally.add(one);
+            }
             tally.outcome("s")
         };
         let failed = || Err(server(DbError::Overloaded));

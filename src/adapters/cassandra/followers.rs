@@ -148,6 +148,7 @@ fn merged(parts: Vec<Part>) -> Part {
 
 impl CassandraTimelineStore {
     /// Writes one version of whether `follower` follows `followee`.
+    #[allow(clippy::similar_names, reason = "followers and followees are the words of the house")]
     pub(super) async fn put_follower(
         &self,
         followee: UserId,

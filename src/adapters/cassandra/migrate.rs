@@ -6,7 +6,7 @@
 //! should leave the release before it working; one that cannot says so ([`Step::oldest`]), and releases
 //! that do not know it refuse the tables from then on.
 //!
-//! Where others make the tables, as CloudFormation does in Amazon Keyspaces, [`check`] compares them
+//! Where others make the tables, as `CloudFormation` does in Amazon Keyspaces, [`check`] compares them
 //! with the steps.
 
 use std::{collections::BTreeSet, fmt::Write as _, time::Duration};

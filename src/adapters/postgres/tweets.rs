@@ -64,6 +64,9 @@ pub(super) async fn lock_author(conn: &mut PgConnection, author: UserId) -> Resu
     Ok(TweetId(from_key(find().fetch_one(conn).await?)))
 }
 
+/// Hash of the body, then the tweet: id, author, handle, name, text, created, media.
+type Keyed = (Vec<u8>, i64, i64, String, String, String, i64, Option<String>);
+
 /// What an earlier call with the same key did, if it is not too old.
 async fn earlier(
     conn: &mut PgConnection,
@@ -76,7 +79,6 @@ async fn earlier(
         from idempotency join tweets on id = tweet_id
         where idempotency.author_id = $1 and key = $2 and idempotency.created_at_ms > $3";
     let oldest = bound(now_ms) - bound(KEY_TTL_MS);
-    type Keyed = (Vec<u8>, i64, i64, String, String, String, i64, Option<String>);
     let found = query_as::<Postgres, Keyed>(sql)
         .bind(key(author.0))
         .bind(&asked.key)

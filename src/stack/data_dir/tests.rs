@@ -153,7 +153,7 @@ fn a_role_is_believed_to_run_only_while_its_lock_is_held() {
     let lock = dir.lock_roles(&[Role::User]).unwrap();
     let text = serde_json::to_vec(&run).unwrap();
     fs::write(dir.run_file(Some(Role::User.into())), text).unwrap();
-    assert_eq!(dir.running_seats(Role::User), [run.clone()]);
+    assert_eq!(dir.running_seats(Role::User), std::slice::from_ref(&run));
     assert_eq!(dir.running_seats(Role::User), [run], "asking takes nothing");
     drop(lock);
     assert_eq!(dir.running_seats(Role::User), [], "its port may be anybody's");

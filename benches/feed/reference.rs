@@ -83,7 +83,7 @@ async fn create(
         created_at_ms: now,
     };
     match posts.store.create(&NewTweet { body, media: Vec::new(), key: None, trace: None }).await {
-        Outcome::Done(Created::Fresh(body)) => (StatusCode::CREATED, Json(Tweet::from(&body))),
+        Outcome::Done(Created::Fresh(body)) => (StatusCode::CREATED, Json(Tweet::of(&body, ""))),
         other => panic!("not written: {other:?}"),
     }
 }

@@ -117,7 +117,7 @@ impl Plan {
     /// What the driver needs once it is stored; `key` signs the tokens.
     pub(crate) fn stored(self, key: &StoredKey) -> Arc<World> {
         let tokens = tokens(key, &self.accounts);
-        let shortest = self.bodies.iter().map(|body| tweet_json(body).len()).min().unwrap();
+        let shortest = self.bodies.iter().map(|body| tweet_json(body, "").len()).min().unwrap();
         Arc::new(World {
             users: self.accounts.iter().map(|account| account.id).collect(),
             followees: self.followees,

@@ -39,7 +39,9 @@ fn main() -> ExitCode {
     let rows = table::wanted(&words);
     if rows.is_empty() {
         println!("fault matrix: name rows, words of their names, or `all`:");
-        table::ROWS.iter().for_each(|row| println!("    {}", row.name()));
+        for row in table::ROWS {
+            println!("    {}", row.name());
+        }
         return ExitCode::SUCCESS;
     }
     let runtime =

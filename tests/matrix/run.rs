@@ -88,9 +88,10 @@ impl Run {
         plant::prove(&self.world, &self.stack, &mut self.dice).await?;
         println!("{}", report::head());
         for (at, row) in rows.iter().enumerate() {
-            let mut world = self.world.lock().unwrap();
-            (world.kill, world.mark) = (at + 1, row.name());
-            drop(world);
+            {
+                let mut world = self.world.lock().unwrap();
+                (world.kill, world.mark) = (at + 1, row.name());
+            }
             let cell = self.row(row).await.map_err(|why| format!("{}: {why}", row.name()))?;
             self.wrong += usize::from(!cell.wrong.is_empty());
             println!("{}", report::line(row, &cell));
@@ -136,7 +137,8 @@ impl Run {
                 return Ok(last - from);
             }
             if from.elapsed() > HEAL_MAX {
-                let recent = self.log.count(Instant::now() - QUIET, Instant::now());
+                let recent =
+                    self.log.count(Instant::now().checked_sub(QUIET).unwrap(), Instant::now());
                 return Err(format!("calls still fail after {HEAL_MAX:?}: {recent:?}"));
             }
             tokio::time::sleep(LOOK).await;

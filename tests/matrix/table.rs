@@ -100,7 +100,7 @@ use Fault::{
 use Kind::{AnyHome, AuthorPage, Delete, Edge, Post, WarmHome};
 use Store::{Cassandra, Ministack, Postgres, Redis};
 
-/// Nothing needs PostgreSQL but what is written there: cached timelines are read without it.
+/// Nothing needs `PostgreSQL` but what is written there: cached timelines are read without it.
 const WITHOUT_POSTGRES: &[Kind] = &[WarmHome];
 /// Posts are answered as degraded: the author's own list cannot be told.
 const WITHOUT_REDIS: &[Kind] = &[Post];

@@ -86,7 +86,12 @@ impl Trouble {
             if let Some(DockerError::SocketNotFoundError(path)) = error.downcast_ref() {
                 return Self::Absent(path.clone());
             }
-            if let Some(io) = error.downcast_ref::<io::Error>() {
+            // This one hides the error that it is made of from whoever asks for its source.
+            let hidden = match error.downcast_ref() {
+                Some(DockerError::IOError { err }) => Some(err),
+                _ => None,
+            };
+            if let Some(io) = hidden.or_else(|| error.downcast_ref::<io::Error>()) {
                 match io.kind() {
                     io::ErrorKind::PermissionDenied => return Self::Denied,
                     io::ErrorKind::ConnectionRefused => {

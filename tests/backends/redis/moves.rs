@@ -128,13 +128,17 @@ pub async fn a_push_that_found_nothing_to_do_is_not_done_before_replicas_have_wh
     let (primary, _) = place(&server, 17).await;
     // The primary would say for some time that its replica is there: it only does not hear of it.
     let replicas: Vec<u16> = replicas(&server, primary).await;
-    replicas.iter().for_each(|port| server.signal_node(*port, "STOP"));
+    for port in &replicas {
+        server.signal_node(*port, "STOP");
+    }
     let first = cache.push(1, &reader).await;
     assert!(matches!(first, Outcome::Unknown(_)), "{first:?}");
     // Over connections that have written nothing, which `WAIT` alone would confirm at once.
     let again = Caches::new(config).push(1, &reader).await;
     assert!(matches!(again, Outcome::Unknown(_)), "{again:?}");
-    replicas.iter().for_each(|port| server.signal_node(*port, "CONT"));
+    for port in &replicas {
+        server.signal_node(*port, "CONT");
+    }
     let done = async {
         while !cache.push(1, &reader).await.is_done() {
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -80,7 +80,7 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
     }
 }
 
-/// The PostgreSQL of `images.toml` on `port`.
+/// The `PostgreSQL` of `images.toml` on `port`.
 pub fn on(port: u16) -> Postgres {
     let (password, tls) = (Secret("chirp".to_owned()), "disable".to_owned());
     Postgres { port, password, tls, ..Postgres::default() }

@@ -10,7 +10,7 @@ use chirp::{
 
 use super::server::{Container, Order};
 
-/// How long PostgreSQL may take to answer; the others are waited for by whoever uses them.
+/// How long `PostgreSQL` may take to answer; the others are waited for by whoever uses them.
 const ANSWER_MAX: Duration = Duration::from_mins(3);
 
 /// Names the ports of servers that others have started, as [`Ports`] are written: then the scenarios

@@ -86,12 +86,12 @@ impl TestApp {
 
     /// The same before its start, for those who put something into the data folder first.
     pub fn prepare(shape: Shape, changed: &[(&'static str, &str)]) -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
         let mut env: Vec<(&'static str, String)> =
             ENV.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         env.retain(|(name, _)| changed.iter().all(|(other, _)| other != name));
         env.extend(changed.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        static MADE: AtomicU32 = AtomicU32::new(0);
         let servers = Ports::shared().map(|ports| {
             let number = MADE.fetch_add(1, Ordering::Relaxed);
             (ports, format!("it_{}_{number}", std::process::id()))

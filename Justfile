@@ -42,7 +42,7 @@ backends filter="":
 followers count="1000000":
     ./scripts/docker-start
     ./infra/local-images/build --pull
-    CHIRP_TEST_FOLLOWERS={{ count }} cargo test --locked --test backends -- a_big_account
+    CHIRP_TEST_FOLLOWERS={{ count }} CHIRP_TEST_SCENARIO_S=3600 cargo test --locked --test backends -- a_big_account
 
 # The scenarios of `just it` over real servers in containers; `just it-servers cursors`
 it-servers filter="one_process":

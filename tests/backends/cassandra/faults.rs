@@ -34,28 +34,29 @@ fn impatient(config: &Cassandra) -> Cassandra {
 }
 
 pub async fn a_write_that_was_cut_off_is_unknown(server: Server) {
-    for (rule, arrived) in
-        [(Rule::CutBefore(b"text of 77"), false), (Rule::CutAfter(b"text of 77"), true)]
-    {
-        let config = server.empty().await;
-        let proxy = Proxy::before(server.port());
-        let store = server.open(&behind(&proxy, &config)).await;
-        let direct = server.open(&config).await;
-        proxy.set(rule);
-        let cut = store.put_tweets(&[tweet(77, 1)]).await;
-        assert!(
-            matches!(&cut, Outcome::Unknown(e) if e.kind == Kind::Unavailable),
-            "{rule:?}: {cut:?}"
-        );
-        let found = direct.bodies(&[TweetId(77)]).await.unwrap();
-        assert_eq!(found[0].is_some(), arrived, "{rule:?}");
-        let listed = direct.author_tweets(UserId(1), Window::Latest, 9).await.unwrap();
-        assert!(listed.is_empty(), "nothing follows what is not certain");
-        proxy.set(Rule::Pass);
-        heals(&server, &store).await;
-        assert!(store.put_tweets(&[tweet(77, 1)]).await.is_done());
-        let found = direct.bodies(&[TweetId(77)]).await.unwrap();
-        assert_eq!(found, [Some(StoredBody::Live(tweet(77, 1)))], "{rule:?}");
+    let cut = b"text of 77";
+    for (rule, arrived) in [(Rule::CutBefore(cut), false), (Rule::CutAfter(cut), true)] {
+        // Its tries use up all connections, or leave some over which more could be written.
+        for connections in [2, 8] {
+            let config = Cassandra { connections, ..server.empty().await };
+            let proxy = Proxy::before(server.port());
+            let store = server.open(&behind(&proxy, &config)).await;
+            let direct = server.open(&config).await;
+            proxy.set(rule);
+            let outcome = store.put_tweets(&[tweet(77, 1)]).await;
+            let unknown = matches!(&outcome, Outcome::Unknown(e) if e.kind == Kind::Unavailable);
+            assert!(unknown, "{rule:?}: {outcome:?}");
+            let found = direct.bodies(&[TweetId(77)]).await.unwrap();
+            assert_eq!(found[0].is_some(), arrived, "{rule:?}");
+            let listed = direct.author_tweets(UserId(1), Window::Latest, 9).await.unwrap();
+            assert!(listed.is_empty(), "nothing follows what is not certain");
+            assert_eq!(direct.authors(&[UserId(1)]).await.unwrap()[0].latest, TweetId(0));
+            proxy.set(Rule::Pass);
+            heals(&server, &store).await;
+            assert!(store.put_tweets(&[tweet(77, 1)]).await.is_done());
+            let found = direct.bodies(&[TweetId(77)]).await.unwrap();
+            assert_eq!(found, [Some(StoredBody::Live(tweet(77, 1)))], "{rule:?}");
+        }
     }
 }
 

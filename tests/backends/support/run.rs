@@ -17,7 +17,8 @@ use tokio::task::JoinHandle;
 
 use super::server::{self, Container, Order};
 
-/// Far above what any scenario needs, so that only one that hangs meets it.
+/// Far above what any scenario needs, so that only one that hangs meets it; `CHIRP_TEST_SCENARIO_S` is
+/// for one that was asked to do more.
 const SCENARIO_MAX: Duration = Duration::from_mins(5);
 /// How long a new server may take to answer; Cassandra took 10 s, and a minute on a busy machine.
 const ANSWER_MAX: Duration = Duration::from_mins(3);
@@ -76,6 +77,12 @@ where
             Err(_) => tokio::time::sleep(ASK).await,
         }
     }
+}
+
+fn scenario_max() -> Duration {
+    let asked = std::env::var("CHIRP_TEST_SCENARIO_S");
+    let seconds = |text: String| text.parse().expect("CHIRP_TEST_SCENARIO_S is a number");
+    asked.map_or(SCENARIO_MAX, |text| Duration::from_secs(seconds(text)))
 }
 
 /// Holds an adapter to a contract suite.
@@ -171,7 +178,7 @@ impl Run {
     async fn scenario(&mut self, name: String, play: BoxFuture<'static, ()>) {
         let began = Instant::now();
         // A task of its own, so that its panic is its own.
-        let ended = tokio::spawn(tokio::time::timeout(SCENARIO_MAX, play)).await;
+        let ended = tokio::spawn(tokio::time::timeout(scenario_max(), play)).await;
         let seconds = began.elapsed().as_secs_f64();
         if matches!(ended, Ok(Ok(()))) {
             self.passed += 1;

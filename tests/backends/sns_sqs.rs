@@ -37,6 +37,7 @@ pub const SCENARIOS: &[Scenario<Server>] = scenarios![
     faults::what_may_have_happened_stays_unknown_when_the_next_attempt_cannot_connect,
     faults::what_was_never_sent_has_failed,
     faults::a_server_that_stops_is_an_error_in_time_and_a_write_to_it_is_unknown,
+    faults::a_receive_may_wait_longer_than_an_attempt_may_take,
     faults::neither_errors_nor_debug_texts_show_the_secret,
     redrive::a_process_that_dies_between_sending_and_removing_loses_nothing,
     redrive::what_cannot_be_sent_stays_parked,

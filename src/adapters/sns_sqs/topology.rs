@@ -33,8 +33,11 @@ use crate::{
 const RETENTION_SECONDS: u64 = 14 * 24 * 60 * 60;
 /// Steps that follow one another when everything is made.
 const STEPS: u32 = 6;
-/// The least time between two tries to renew; doubles with each that fails.
+/// After a renewal that failed nobody tries for so long; doubles with each that fails.
 const RENEW_PAUSE: Duration = Duration::from_millis(100);
+/// After everything was made anew nobody does it again for so long, though calls may still say that
+/// something is gone: what was made may take a while to be seen everywhere.
+const RENEWED_PAUSE: Duration = Duration::from_secs(1);
 /// Doublings of that time: up to 6.4 s and jitter.
 const DOUBLINGS_MAX: u32 = 6;
 
@@ -152,7 +155,11 @@ impl Topology {
         let found = found.map_err(|fault| Fault { maybe: false, ..fault });
         renewals.failures = if found.is_ok() { 0 } else { renewals.failures.saturating_add(1) };
         renewals.trouble = found.as_ref().err().cloned();
-        let pause = RENEW_PAUSE * (1 << renewals.failures.min(DOUBLINGS_MAX));
+        let pause = match &found {
+            Ok(_) if old.is_none() => Duration::ZERO,
+            Ok(_) => RENEWED_PAUSE,
+            Err(_) => RENEW_PAUSE * (1 << (renewals.failures - 1).min(DOUBLINGS_MAX)),
+        };
         renewals.not_before = Some(self.rt.now().plus(self.rt.jitter(pause)));
         let found = Arc::new(found?);
         *self.known.write() = Some(Arc::clone(&found));
@@ -186,7 +193,8 @@ impl Topology {
     async fn look(&self) -> Result<Addresses, Fault> {
         let found = |name: String| async move {
             let asked = self.sqs.get_queue_url().queue_name(&name).send().await;
-            let url = asked.map_err(|error| Fault::of("GetQueueUrl", &error))?.queue_url;
+            let call = || format!("GetQueueUrl of `{name}`");
+            let url = asked.map_err(|error| Fault::of(&call(), &error))?.queue_url;
             self.address(&name, url).await
         };
         let queues = try_join_all(Queue::ALL.map(|queue| found(self.name(queue.as_str()))));

@@ -35,10 +35,28 @@ crash kills="25":
 # Adapters on real servers in containers (starts Docker); `just backends faults`
 backends filter="":
     ./scripts/docker-start
-    ./infra/local-images/build
+    ./infra/local-images/build --pull
     cargo test --locked --test backends -- {{ filter }}
 
-# Throughput beside a reference, in one run; `just bench --only read --seconds 30 --json out.json`
+# One account with so many followers on a real Cassandra
+followers count="1000000":
+    ./scripts/docker-start
+    ./infra/local-images/build --pull
+    CHIRP_TEST_FOLLOWERS={{ count }} cargo test --locked --test backends -- a_big_account
+
+# The scenarios of `just it` over real servers in containers; `just it-servers cursors`
+it-servers filter="one_process":
+    ./scripts/docker-start
+    ./infra/local-images/build --pull
+    cargo test --locked --test backends -- around cargo test --locked --test it {{ filter }}
+
+# Every fault of real servers and processes under load; `just matrix frozen redis`
+matrix *rows="all":
+    ./scripts/docker-start
+    ./infra/local-images/build --pull
+    cargo test --locked --test matrix -- {{ rows }}
+
+# Throughput beside a reference, in one run (docs/bench.md); `just bench --backends containers --only read`
 bench *args:
     cargo bench --locked --bench feed -- {{ args }}
 

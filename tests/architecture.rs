@@ -63,11 +63,13 @@ const LINES_MAX: usize = 500;
 const LONGER: [(&str, &str); 0] = [];
 
 /// Ports whose suite has another name than their file, or whose traits share one.
-const SUITES: [(&str, &[&str]); 11] = [
+const SUITES: [(&str, &[&str]); 13] = [
+    ("blobs", &["blobs"]),
     ("bus", &["bus"]),
     ("cache", &["timeline_cache", "relation_cache", "body_cache"]),
     ("keys", &["keys"]),
     ("limit", &["limiter", "hints"]),
+    ("media", &["media"]),
     ("outbox", &["outbox"]),
     ("timeline_store", &["timeline_store"]),
     ("tweets", &["tweets"]),

@@ -15,20 +15,31 @@ use std::{
     },
 };
 
+use async_trait::async_trait;
+use axum::body::Body;
+use bytes::Bytes;
 use chirp::{
     adapters::embedded::{
         Db, TimelineStores, TweetStores, UserStores,
+        blobs::{FileBlobs, serve},
         cache::{EmbeddedCache, Limits},
         hints::EmbeddedHints,
         limiter::EmbeddedLimiter,
         sqlite::Options,
     },
-    ports::contract::{
-        Behaviour, HANGS, Outage, body_cache, bus, failures, graph, hints, keys, limiter, outbox,
-        relation_cache, timeline_cache, timeline_store, tweets, users, wrong,
+    domain::{MediaId, MediaKind},
+    ports::{
+        Presigned,
+        contract::{
+            Behaviour, HANGS, Outage, blobs, body_cache, bus, failures, graph, hints, keys,
+            limiter, media, outbox, relation_cache, timeline_cache, timeline_store, tweets, users,
+            wrong,
+        },
     },
     rt::{Rt, tokio_rt::TokioRuntime},
 };
+use http_body_util::BodyExt as _;
+use tower::ServiceExt as _;
 
 /// An empty data folder for each context.
 struct Folders {
@@ -117,7 +128,7 @@ async fn wrong_buses_are_rejected() {
 }
 
 fn sqlite_tweet_outbox(folders: &Folders) -> outbox::Context {
-    let TweetStores { tweets, outbox, db } = folders.tweet();
+    let TweetStores { tweets, outbox, db, .. } = folders.tweet();
     let feed = Arc::new(tweets);
     outbox::Context { outbox, feed, rt: folders.rt.clone(), outage: Some(Folders::closing(db)) }
 }
@@ -144,7 +155,7 @@ async fn wrong_outboxes_are_rejected() {
 }
 
 fn sqlite_tweets(folders: &Folders) -> tweets::Context {
-    let TweetStores { tweets, outbox, db } = folders.tweet();
+    let TweetStores { tweets, outbox, db, .. } = folders.tweet();
     tweets::Context { tweets, outbox, rt: folders.rt.clone(), outage: Some(Folders::closing(db)) }
 }
 
@@ -159,6 +170,83 @@ async fn wrong_stores_of_tweets_are_rejected() {
     use wrong::tweets::{Fault, broken};
     let folders = Folders::new();
     reject(&folders.rt, tweets::BEHAVIOURS, Fault::ALL, || sqlite_tweets(&folders), broken).await;
+}
+
+fn sqlite_media(folders: &Folders) -> media::Context {
+    let TweetStores { tweets, media, db, .. } = folders.tweet();
+    media::Context { media, tweets, rt: folders.rt.clone(), outage: Some(Folders::closing(db)) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_in_sqlite_keep_their_contract() {
+    let folders = Folders::new();
+    hold(&folders.rt, media::BEHAVIOURS, || sqlite_media(&folders)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_stores_of_uploads_are_rejected() {
+    use wrong::media::{Fault, broken};
+    let folders = Folders::new();
+    reject(&folders.rt, media::BEHAVIOURS, Fault::ALL, || sqlite_media(&folders), broken).await;
+}
+
+/// A client of the routes beside the folder.
+struct Guest(axum::Router);
+
+impl Guest {
+    async fn asks(&self, request: http::Request<Body>) -> http::Response<Body> {
+        let Ok(answer) = self.0.clone().oneshot(request).await;
+        answer
+    }
+}
+
+#[async_trait]
+impl blobs::Visitor for Guest {
+    async fn sends(&self, to: &Presigned, kind: MediaKind, bytes: Bytes) -> bool {
+        let mut request = http::Request::put(format!("/{}", to.url));
+        for (name, value) in &to.headers {
+            let value = if *name == "content-type" { kind.as_str() } else { value };
+            request = request.header(*name, value);
+        }
+        let request = request.header("content-length", bytes.len());
+        self.asks(request.body(Body::from(bytes)).unwrap()).await.status().is_success()
+    }
+
+    async fn gets(&self, id: MediaId) -> Option<(String, Bytes)> {
+        let path = format!("/media/m/{id}");
+        let answer = self.asks(http::Request::get(path).body(Body::empty()).unwrap()).await;
+        if answer.status() != 200 {
+            return None;
+        }
+        let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+        Some((kind, answer.into_body().collect().await.unwrap().to_bytes()))
+    }
+}
+
+/// The folder cannot be read while a file stands in its place.
+fn file_blobs(folders: &Folders) -> blobs::Context {
+    let dir = folders.next();
+    let store = FileBlobs::open(&dir, "a token", folders.rt.clone()).unwrap();
+    let visitor = Arc::new(Guest(serve::router(store.clone())));
+    let outage = Outage::new(move |_| {
+        std::fs::remove_dir_all(&dir).unwrap();
+        std::fs::write(&dir, b"not a folder").unwrap();
+    });
+    let rt = folders.rt.clone();
+    blobs::Context { blobs: Arc::new(store), visitor, rt, outage: Some(outage) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pictures_in_a_folder_keep_their_contract() {
+    let folders = Folders::new();
+    hold(&folders.rt, blobs::BEHAVIOURS, || file_blobs(&folders)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_stores_of_pictures_are_rejected() {
+    use wrong::blobs::{Fault, broken};
+    let folders = Folders::new();
+    reject(&folders.rt, blobs::BEHAVIOURS, Fault::ALL, || file_blobs(&folders), broken).await;
 }
 
 fn sqlite_users(folders: &Folders) -> users::Context {

@@ -5,6 +5,9 @@
 "use strict";
 
 const TWEET_MAX = 280;          // characters, as the API counts them: code points
+const PICTURES_MAX = 4;         // pictures of a tweet
+const PICTURE_BYTES_MAX = 5 * 1024 * 1024;
+const PICTURE_KINDS = ["image/jpeg", "image/png", "image/webp", "image/gif"];
 const PAGE = 20;                // tweets on a page
 const POLL_MS = 3000;           // how often to ask where streams do not work
 const QUIET_MS = 45000;         // a stream that says nothing for this long is dead
@@ -147,6 +150,8 @@ function element(tweet) {
   part(".name").textContent = tweet.author.name;
   part(".at").textContent = `@${tweet.author.handle}`;
   part(".text").textContent = tweet.text;
+  for (const { url, width, height } of tweet.media ?? []) part(".media").append(picture(url, width, height, tweet));
+  part(".media").hidden = !tweet.media?.length;
   const at = new Date(tweet.created_at_ms);
   part("time").dateTime = at.toISOString();
   part("time").textContent = at.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
@@ -156,6 +161,18 @@ function element(tweet) {
   button.setAttribute("aria-label", `Delete your tweet: ${tweet.text.slice(0, 40)}`);
   if (own) button.addEventListener("click", () => act(button, () => erase(tweet.id)));
   return item;
+}
+
+// Loaded when it comes into view; its size is known before, so that nothing moves.
+function picture(url, width, height, tweet) {
+  const link = document.createElement("a");
+  const image = document.createElement("img");
+  link.href = image.src = new URL(url, document.baseURI).href;
+  link.target = "_blank";
+  link.rel = "noopener";
+  Object.assign(image, { loading: "lazy", decoding: "async", width, height, alt: `Picture by @${tweet.author.handle}` });
+  link.append(image);
+  return link;
 }
 
 // Puts a tweet where it belongs, newest first; one that is there already stays.
@@ -377,6 +394,7 @@ function leave(text) {
   live?.abort();
   keep(null);
   attempt = null;
+  chosen.forEach(unchoose);
   clear();
   show();
   say(text ?? "", true);
@@ -384,17 +402,86 @@ function leave(text) {
   $("handle").focus();
 }
 
-let attempt = null;             // what was sent without an answer: {text, key}
+// ---- pictures of a new tweet ---------------------------------------------------------------------
+
+let chosen = [];                // {file, item, url, id, until}, the last two once it was sent
+
+function choose(files) {
+  say("");
+  for (const file of files) {
+    if (!PICTURE_KINDS.includes(file.type)) {
+      say(`${file.name} is no JPEG, PNG, WebP or GIF.`);
+    } else if (file.size > PICTURE_BYTES_MAX || file.size === 0) {
+      say(`${file.name} is too large: a picture has at most ${PICTURE_BYTES_MAX >> 20} MiB.`);
+    } else if (chosen.length >= PICTURES_MAX) {
+      say(`A tweet has at most ${PICTURES_MAX} pictures.`);
+    } else {
+      const item = $("chosen").content.firstElementChild.cloneNode(true);
+      const one = { file, item, url: URL.createObjectURL(file) };
+      const image = item.querySelector("img");
+      image.src = one.url;
+      image.alt = file.name;
+      const button = item.querySelector(".remove");
+      button.setAttribute("aria-label", `Remove ${file.name}`);
+      button.addEventListener("click", () => { unchoose(one); $("attach").focus(); });
+      chosen.push(one);
+      $("pictures").append(item);
+    }
+  }
+  chosenChanged();
+}
+
+function unchoose(one) {
+  chosen = chosen.filter((other) => other !== one);
+  URL.revokeObjectURL(one.url);
+  one.item.remove();
+  chosenChanged();
+}
+
+function chosenChanged() {
+  $("pictures").hidden = chosen.length === 0;
+  $("attach").disabled = chosen.length >= PICTURES_MAX;
+}
+
+// Sends one picture, unless that was done and still counts.
+async function send(one) {
+  if (one.id && Date.now() < one.until) return;
+  const asked = await authed("media", json("POST", { content_type: one.file.type, bytes: one.file.size }));
+  const { media_id, upload, expires_at_ms } = await asked.json();
+  const bar = one.item.querySelector("progress");
+  bar.hidden = false;
+  // Not `fetch`, which does not tell how far it is.
+  const status = await new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open(upload.method, new URL(upload.url, document.baseURI));
+    for (const [name, value] of Object.entries(upload.headers)) request.setRequestHeader(name, value);
+    request.upload.addEventListener("progress", (e) => { if (e.lengthComputable) bar.value = e.loaded / e.total; });
+    request.addEventListener("load", () => resolve(request.status));
+    request.addEventListener("error", () => reject(new TypeError("the upload broke off")));
+    request.send(one.file);
+  }).finally(() => { bar.hidden = true; });
+  if (status < 200 || status > 299) throw new Problem(status, `${one.file.name} could not be sent (${status}). Try again.`);
+  one.id = media_id;
+  // By this clock, with a margin for the post that follows.
+  one.until = Math.min(expires_at_ms, Date.now() + 600_000) - 60_000;
+}
+
+let attempt = null;             // what was sent without an answer: {sent, pictures, key}
 
 // One attempt to post has one key, so that trying again can never post twice: not at once, and not
 // when the reader sends the same text again after an answer was lost.
 async function post() {
   const text = $("text").value.trim();
-  if (attempt?.text !== text) {
+  const pictures = [...chosen];
+  const again = attempt?.sent.text === text && attempt.pictures.length === pictures.length
+    && pictures.every((one, at) => one === attempt.pictures[at]);
+  if (!again) {
+    for (const one of pictures) await send(one);
+    const sent = { text, ...(pictures.length && { media: pictures.map((one) => one.id) }) };
     const key = [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");
-    attempt = { text, key };
+    attempt = { sent, pictures, key };
   }
-  const options = json("POST", { text }, { "idempotency-key": attempt.key });
+  const options = json("POST", attempt.sent, { "idempotency-key": attempt.key });
   let answer;
   try {
     answer = await authed("tweets", options).catch((error) => {
@@ -402,11 +489,16 @@ async function post() {
       return authed("tweets", options);
     });
   } catch (error) {
-    if (isRefusal(error)) attempt = null;
+    if (isRefusal(error)) {
+      attempt = null;
+      // They may have expired: the next try sends them again.
+      for (const one of pictures) one.id = undefined;
+    }
     throw error;
   }
   attempt = null;
   const tweet = await answer.json();
+  pictures.forEach(unchoose);
   $("text").value = "";
   place(tweet, true);
   $("text").focus();
@@ -451,6 +543,12 @@ $("logout").addEventListener("click", () => act($("logout"), async () => {
 $("compose").addEventListener("submit", (e) => {
   e.preventDefault();
   if (!$("post").disabled) act($("post"), post);
+});
+$("attach").addEventListener("click", () => $("picture").click());
+$("picture").addEventListener("change", () => {
+  choose($("picture").files);
+  // The same file may be chosen again.
+  $("picture").value = "";
 });
 $("text").addEventListener("input", count);
 $("text").addEventListener("keydown", (e) => {

@@ -1,5 +1,5 @@
-//! A light HTTP/1.1 client: fixed connections, kept alive, one request at a time on each, every
-//! answer checked.
+//! A light client: fixed connections, kept alive, one request at a time on each, every answer
+//! checked. It speaks HTTP/1.1, or whatever a [`Load`] says.
 
 use std::{
     net::SocketAddr,
@@ -16,6 +16,8 @@ use crate::server::Server;
 
 /// The part of a slice that is not counted: connections are made and caches of the processor warm.
 const SETTLE: Duration = Duration::from_millis(300);
+/// How long one side is measured before it is the other's turn.
+pub(crate) const SLICE: Duration = Duration::from_secs(3);
 /// The largest answer: a page of 100 tweets.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
@@ -38,19 +40,24 @@ impl Connection {
         Self { stream, buffer: vec![0; ANSWER_BYTES_MAX] }
     }
 
-    /// Sends a request and reads the whole answer.
+    /// Sends an HTTP request and reads the whole answer.
     ///
     /// # Panics
     /// If the connection breaks, or the answer has no length: then there is nothing to measure.
     pub(crate) async fn call(&mut self, request: &[u8]) -> Answer<'_> {
+        self.exchange(request, http_frame).await
+    }
+
+    /// Sends a request and reads the whole answer, as far as `frame` says that it goes.
+    async fn exchange(&mut self, request: &[u8], frame: Framing) -> Answer<'_> {
         self.stream.write_all(request).await.unwrap();
-        let (mut filled, mut head) = (0, None);
+        let (mut filled, mut known) = (0, None);
         loop {
             let more = self.stream.read(&mut self.buffer[filled..]).await.unwrap();
             assert!(more > 0, "the server hung up");
             filled += more;
-            head = head.or_else(|| parse_head(&self.buffer[..filled]));
-            if let Some((status, start, length)) = head
+            known = known.or_else(|| frame(&self.buffer[..filled]));
+            if let Some(Frame { status, start, length }) = known
                 && filled >= start + length
             {
                 assert_eq!(filled, start + length, "more came than was asked for");
@@ -60,8 +67,21 @@ impl Connection {
     }
 }
 
-/// Status, where the body begins and its length, once the head is complete.
-fn parse_head(bytes: &[u8]) -> Option<(u16, usize, usize)> {
+/// How far an answer goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Frame {
+    pub(crate) status: u16,
+    /// Where its body begins.
+    pub(crate) start: usize,
+    /// Bytes of its body, of which some may still come.
+    pub(crate) length: usize,
+}
+
+/// Tells how far an answer goes, once enough of it has come.
+type Framing = fn(&[u8]) -> Option<Frame>;
+
+/// Known once the head is complete.
+fn http_frame(bytes: &[u8]) -> Option<Frame> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..end]).unwrap();
     let status = head.get(9..12).unwrap().parse().unwrap();
@@ -70,7 +90,7 @@ fn parse_head(bytes: &[u8]) -> Option<(u16, usize, usize)> {
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().unwrap())
     };
     let length = head.lines().skip(1).find_map(length).expect("an answer has a length");
-    Some((status, end + 4, length))
+    Some(Frame { status, start: end + 4, length })
 }
 
 /// What one connection asks for, one request after the other.
@@ -79,28 +99,29 @@ pub(crate) trait Load: Send + 'static {
     fn next(&mut self, request: &mut Vec<u8>);
     /// Looks at the answer to it; panics if it is wrong.
     fn check(&mut self, answer: &Answer<'_>);
+    /// Tells how far an answer goes.
+    fn frame(bytes: &[u8]) -> Option<Frame> {
+        http_frame(bytes)
+    }
 }
 
 /// What a slice found.
 pub(crate) struct Slice {
     pub(crate) requests_per_s: f64,
-    /// Processor time of the server per request, in microseconds, work put off included.
-    pub(crate) cpu_us: f64,
+    /// Processor time per request, in microseconds, work put off included: of the server first, then
+    /// of what works for it.
+    pub(crate) cpu_us: Vec<(String, f64)>,
     /// Seconds until the work that was put off had been done.
     pub(crate) drained_s: f64,
     pub(crate) latency: Histogram<u64>,
 }
 
-/// Drives `server` for `length`, each load on a connection of its own; gives the loads back.
-pub(crate) async fn slice<L: Load>(
-    server: &Server,
-    loads: Vec<L>,
-    length: Duration,
-) -> (Slice, Vec<L>) {
+/// Drives `server` for `length`, each load on a connection of its own.
+pub(crate) async fn slice<L: Load>(server: &Server, loads: &mut Vec<L>, length: Duration) -> Slice {
     let begin = Instant::now() + SETTLE;
     let end = begin + length;
     let tasks: Vec<_> = loads
-        .into_iter()
+        .drain(..)
         .map(|load| tokio::spawn(connection(server.address, load, begin, end)))
         .collect();
     tokio::time::sleep_until(begin.into()).await;
@@ -108,7 +129,6 @@ pub(crate) async fn slice<L: Load>(
     tokio::time::sleep_until(end.into()).await;
     let took = counted_from.elapsed().as_secs_f64();
     let mut latency = Histogram::new(3).unwrap();
-    let mut loads = Vec::with_capacity(tasks.len());
     for task in tasks {
         let (load, own) = task.await.unwrap();
         latency.add(own).unwrap();
@@ -116,8 +136,46 @@ pub(crate) async fn slice<L: Load>(
     }
     let drained_s = server.drained().await;
     let requests = latency.len() as f64;
-    let cpu_us = (server.cpu_s() - cpu) * 1e6 / requests;
-    (Slice { requests_per_s: requests / took, cpu_us, drained_s, latency }, loads)
+    let cpu_us = per_request(&cpu, &server.cpu_s(), requests);
+    Slice { requests_per_s: requests / took, cpu_us, drained_s, latency }
+}
+
+/// Microseconds per request, from processor seconds before and after.
+pub(crate) fn per_request(
+    before: &[(String, f64)],
+    after: &[(String, f64)],
+    requests: f64,
+) -> Vec<(String, f64)> {
+    let share = |((name, before), (_, after)): (&(String, f64), &(String, f64))| {
+        (name.clone(), (after - before) * 1e6 / requests)
+    };
+    before.iter().zip(after).map(share).collect()
+}
+
+/// What came of a part: a slice of the reference, a slice of chirp, and so on.
+pub(crate) struct Turns {
+    pub(crate) chirp: Vec<Slice>,
+    pub(crate) reference: Vec<Slice>,
+}
+
+/// Measures a reference and chirp in turns, each for `length` in slices of [`SLICE`].
+pub(crate) async fn turns<L: Load>(
+    chirp: &Server,
+    ours: &mut Vec<L>,
+    length: Duration,
+    mut reference: impl AsyncFnMut() -> Slice,
+) -> Turns {
+    let mut turns = Turns { chirp: Vec::new(), reference: Vec::new() };
+    for _ in 0..slices(length) {
+        turns.reference.push(reference().await);
+        turns.chirp.push(slice(chirp, ours, SLICE).await);
+    }
+    turns
+}
+
+/// How many slices a side has in `length`.
+pub(crate) fn slices(length: Duration) -> u64 {
+    length.as_secs().div_ceil(SLICE.as_secs())
 }
 
 async fn connection<L: Load>(
@@ -136,7 +194,7 @@ async fn connection<L: Load>(
         }
         request.clear();
         load.next(&mut request);
-        let answer = connection.call(&request).await;
+        let answer = connection.exchange(&request, L::frame).await;
         load.check(&answer);
         if started >= begin {
             latency.record(started.elapsed().as_micros() as u64).unwrap();

@@ -1,7 +1,8 @@
 //! Part 4: from a post's 201 to the first read of a follower that shows it, at half the rate of posts
-//! that part 2 reached.
+//! that part 2 reached. Over servers a bare message over the same emulator stands beside it.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,17 +17,16 @@ use rand::{RngExt, seq::IndexedRandom};
 use tokio::task::JoinSet;
 
 use crate::{
-    driver::{Connection, slice},
+    driver::{Connection, SLICE, slice, slices},
+    ping::Ping,
     post::Writers,
-    read::warm,
     report::{Part, Ratio, Series},
-    server::Server,
-    world::{self, USERS, World},
+    stack::{Side, Stack},
+    world::{self, World},
 };
 
 /// Connections that post, as in part 2.
 const CONNECTIONS: u64 = 64;
-const SLICE: Duration = Duration::from_secs(3);
 /// Posts per second that are followed to a reader.
 const PROBES_PER_S: f64 = 100.0;
 /// A follower looks this often.
@@ -41,7 +41,7 @@ const GOAL_MS: f64 = 100.0;
 /// What all tasks of the part share.
 struct Run {
     world: Arc<World>,
-    chirp: Server,
+    address: SocketAddr,
     /// Idle connections of readers.
     idle: Mutex<Vec<Connection>>,
     /// Microseconds from 201 to seen, in this slice.
@@ -50,47 +50,56 @@ struct Run {
     late: AtomicU64,
 }
 
-pub(crate) async fn run(length: Duration, posts_per_s: Option<f64>) -> Part {
-    let folder = tempfile::tempdir().unwrap();
-    let world = World::load(folder.path()).await;
-    let chirp = Server::chirp(folder.path()).await;
-    warm(&chirp, &world).await;
+pub(crate) async fn run(stack: &Stack, length: Duration, posts_per_s: Option<f64>) -> Part {
+    let Stack { chirp, world, side, .. } = stack;
     let full = if let Some(rate) = posts_per_s {
         rate
     } else {
-        let writers = (0..CONNECTIONS).map(|n| Writers::new(&world, 600 + n)).collect();
-        slice(&chirp, writers, SLICE).await.0.requests_per_s
+        let mut writers = (0..CONNECTIONS).map(|n| Writers::new(world, 600 + n)).collect();
+        slice(chirp, &mut writers, SLICE).await.requests_per_s
     };
     let rate = full / 2.0;
     let (seen, idle) = (Mutex::new(Histogram::new(3).unwrap()), Mutex::default());
     let (lost, late) = Default::default();
-    let run = Arc::new(Run { world, chirp, idle, seen, lost, late });
-    let mut all = Histogram::<u64>::new(3).unwrap();
-    let (mut p50, mut p99, mut rates) = (Vec::new(), Vec::new(), Vec::new());
-    let mut posts = 0;
-    for number in 0..length.as_secs().div_ceil(SLICE.as_secs()) {
+    let (world, address) = (Arc::clone(world), chirp.address);
+    let run = Arc::new(Run { world, address, idle, seen, lost, late });
+    let (goal, ping) = match side {
+        Side::Twin(_) => (Some(GOAL_MS), None),
+        Side::Servers(servers) => {
+            let workers = servers.config.services.fanout.ingest_workers;
+            let consumers = workers * servers.config.up.timeline_replicas;
+            (None, Some(Arc::new(Ping::new(&servers.config.aws, consumers).await)))
+        }
+    };
+    let (mut all, mut ours, mut bare) = (Histogram::<u64>::new(3).unwrap(), Vec::new(), Vec::new());
+    let (mut rates, mut posts) = (Vec::new(), 0);
+    for number in 0..slices(length) {
+        if let Some(ping) = &ping {
+            bare.push(ping.slice(rate.min(PROBES_PER_S), SLICE).await);
+        }
         let sent = open_loop(&run, rate, number).await;
         posts += sent;
         rates.push(sent as f64 / SLICE.as_secs_f64());
         let found = std::mem::replace(&mut *run.seen.lock(), Histogram::new(3).unwrap());
-        p50.push(found.value_at_quantile(0.5) as f64 / 1_000.0);
-        p99.push(found.value_at_quantile(0.99) as f64 / 1_000.0);
-        all.add(found).unwrap();
+        all.add(&found).unwrap();
+        ours.push(found);
+        chirp.drained().await;
     }
     let mut part = Part::new("freshness");
     part.chirp.push(Series::new("posts", "1/s", rates));
-    part.chirp.push(Series::new("201 to seen p50", "ms", p50));
-    part.chirp.push(Series::new("201 to seen p99", "ms", p99));
-    let ms = |q| all.value_at_quantile(q) as f64 / 1_000.0;
+    part.chirp.extend(quantiles("201 to seen", &ours));
+    if ping.is_some() {
+        part.reference.extend(quantiles("SNS to SQS", &bare));
+        part.note(format!(
+            "beside it {:.0} messages/s over SNS and SQS of the same emulator, to as many consumers \
+             with long polls; it looks for messages every 100 ms",
+            rate.min(PROBES_PER_S),
+        ));
+    }
     part.ratios = vec![
-        Ratio { name: "p50 of all (ms)", value: ms(0.5), goal: None, at_most: true },
-        Ratio { name: "p99 of all (ms)", value: ms(0.99), goal: Some(GOAL_MS), at_most: true },
-        Ratio {
-            name: "longest (ms)",
-            value: all.max() as f64 / 1_000.0,
-            goal: None,
-            at_most: true,
-        },
+        in_all("p50 of all (ms)", all.value_at_quantile(0.5), None),
+        in_all("p99 of all (ms)", all.value_at_quantile(0.99), goal),
+        in_all("longest (ms)", all.max(), None),
     ];
     let late = run.late.load(Ordering::Relaxed);
     part.note(format!(
@@ -107,6 +116,18 @@ pub(crate) async fn run(length: Duration, posts_per_s: Option<f64>) -> Part {
     part
 }
 
+/// Two quantiles of each slice, in milliseconds.
+fn quantiles(name: &str, slices: &[Histogram<u64>]) -> [Series; 2] {
+    [("p50", 0.5), ("p99", 0.99)].map(|(word, quantile)| {
+        let ms = slices.iter().map(|slice| slice.value_at_quantile(quantile) as f64 / 1_000.0);
+        Series::new(&format!("{name} {word}"), "ms", ms.collect())
+    })
+}
+
+fn in_all(name: &'static str, us: u64, goal: Option<f64>) -> Ratio {
+    Ratio { name, value: us as f64 / 1_000.0, goal, at_most: true }
+}
+
 /// Posts at `rate` for a slice, whatever the answers take. Gives the number of posts.
 async fn open_loop(run: &Arc<Run>, rate: f64, number: u64) -> u64 {
     let began = Instant::now();
@@ -116,7 +137,7 @@ async fn open_loop(run: &Arc<Run>, rate: f64, number: u64) -> u64 {
         let (run, next) = (Arc::clone(run), Arc::clone(&next));
         writers.spawn(async move {
             let mut random = world::random(1_000 * number + writer);
-            let mut connection = Connection::open(run.chirp.address).await;
+            let mut connection = Connection::open(run.address).await;
             let mut probes = JoinSet::new();
             let (mut sent, mut request) = (0, Vec::new());
             loop {
@@ -129,7 +150,7 @@ async fn open_loop(run: &Arc<Run>, rate: f64, number: u64) -> u64 {
                 if began.elapsed() > due + LATE {
                     run.late.fetch_add(1, Ordering::Relaxed);
                 }
-                let author = random.random_range(0..USERS);
+                let author = random.random_range(0..run.world.len());
                 request.clear();
                 run.world.post(author, &mut random, &mut request);
                 let answer = connection.call(&request).await;
@@ -156,7 +177,7 @@ async fn probe(run: Arc<Run>, reader: usize, name: String, accepted: Instant) {
     let idle = run.idle.lock().pop();
     let mut connection = match idle {
         Some(connection) => connection,
-        None => Connection::open(run.chirp.address).await,
+        None => Connection::open(run.address).await,
     };
     loop {
         let answer = connection.call(&run.world.reads[reader]).await;

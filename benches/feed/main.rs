@@ -1,13 +1,16 @@
 //! Throughput of chirp, each figure beside its reference in the same run.
 //!
-//! `just bench [--only read|post|fanout|freshness] [--seconds N] [--json FILE]`. Server and driver
-//! share the machine, so three things keep the figures honest: chirp and reference take turns in
-//! short slices (A B A B ...), the server's own processor time is counted beside requests per second,
-//! and a part whose reference drifts by more than a fifth between slices is `INVALID` (exit code 97).
+//! `just bench [--backends embedded|containers] [--only PART] [--seconds N] [--json FILE]`. Servers and
+//! driver share the machine, so three things keep the figures honest: chirp and reference take turns
+//! in short slices (A B A B ...), the server's own processor time is counted beside requests per
+//! second, and a part whose reference drifts by more than a fifth between slices is `INVALID` (exit
+//! code 97).
 //!
 //! [`read`], [`post`] and [`freshness`] drive the real `chirp up` over HTTP through [`driver`];
-//! [`fanout`] runs the real workers over the real stores in a process of its own. [`reference`] has
-//! the servers to compare with, [`world`] the users, edges and tweets.
+//! [`fanout`] runs the real workers over the real stores in a process of its own. What they are
+//! compared with is in [`reference`] over files, and in [`redis_client`], [`pgbench`] and [`ping`] over
+//! the servers of [`containers`]. [`world`] has the users, edges and tweets, [`load`] stores them, and
+//! [`stack`] is all of it, running.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its tables")]
 #![allow(clippy::disallowed_methods, reason = "a bench measures the real world")]
@@ -16,19 +19,27 @@
 #![allow(clippy::similar_names, reason = "followers and followees are the words of the house")]
 #![allow(clippy::unwrap_used, reason = "whatever fails here ends the run, and says where")]
 
+mod containers;
+mod cpu;
 mod driver;
 mod fanout;
 mod freshness;
+mod load;
+mod pgbench;
+mod ping;
 mod post;
 mod read;
+mod redis_client;
 mod reference;
 mod report;
 mod server;
+mod stack;
 mod world;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use report::Report;
+use stack::{Backends, Stack};
 
 /// As the program has it, for the servers to compare with as well.
 #[global_allocator]
@@ -36,22 +47,31 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit code of a run in which a reference drifted, so that its ratio says nothing.
 const INVALID: u8 = 97;
-const USAGE: &str = "usage: feed [--only read|post|fanout|freshness] [--seconds N] [--json FILE]";
+const USAGE: &str = "usage: feed [--backends embedded|containers] [--only \
+    read|post|fanout|freshness] [--seconds N] [--json FILE]";
 
 /// What is asked for.
 struct Args {
+    backends: Backends,
     only: Option<String>,
     /// Seconds that each side of a part is measured, over all its slices.
     seconds: u64,
     json: Option<PathBuf>,
 }
 
+impl Args {
+    fn wanted(&self, part: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == part)
+    }
+}
+
 fn parse(mut words: impl Iterator<Item = String>) -> Option<Args> {
-    let mut args = Args { only: None, seconds: 15, json: None };
+    let mut args = Args { backends: Backends::Embedded, only: None, seconds: 15, json: None };
     while let Some(word) = words.next() {
         match word.as_str() {
             // Cargo says so to every bench.
             "--bench" => {}
+            "--backends" => args.backends = Backends::parse(&words.next()?)?,
             "--only" => args.only = Some(words.next()?),
             "--seconds" => args.seconds = words.next()?.parse().ok().filter(|&n| n > 0)?,
             "--json" => args.json = Some(words.next()?.into()),
@@ -76,33 +96,61 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    let report = run(&args);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let report = runtime.block_on(async {
+        match args.backends {
+            Backends::Embedded => Box::pin(embedded(&args)).await,
+            Backends::Containers => Box::pin(containers(&args)).await,
+        }
+    });
     if let Some(path) = &args.json {
         std::fs::write(path, report.json()).unwrap();
     }
     if report.is_valid() { ExitCode::SUCCESS } else { ExitCode::from(INVALID) }
 }
 
-/// Runs the parts, one after the other, and prints each as it ends.
-fn run(args: &Args) -> Report {
-    let wanted = |part: &str| args.only.as_deref().is_none_or(|only| only == part);
+/// Runs the parts, each over a stack of its own, and prints each as it ends.
+async fn embedded(args: &Args) -> Report {
     let length = Duration::from_secs(args.seconds);
-    let mut report = Report::new(args.seconds);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    if wanted("read") {
-        report.add(runtime.block_on(read::run(length)));
+    let start = || Stack::start(Backends::Embedded);
+    let mut report = Report::new(args.backends, args.seconds);
+    if args.wanted("read") {
+        report.add(read::run(&start().await, length).await);
     }
     let mut posts_per_s = None;
-    if wanted("post") {
-        let part = runtime.block_on(post::run(length));
+    if args.wanted("post") {
+        let part = post::run(&start().await, length).await;
         posts_per_s = part.chirp_rate();
         report.add(part);
     }
-    if wanted("fanout") {
-        report.add(fanout::run());
+    if args.wanted("fanout") {
+        report.add(fanout::embedded());
     }
-    if wanted("freshness") {
-        report.add(runtime.block_on(freshness::run(length, posts_per_s)));
+    if args.wanted("freshness") {
+        report.add(freshness::run(&start().await, length, posts_per_s).await);
+    }
+    report
+}
+
+/// Runs the parts over one stack, as filling servers takes long; the last one holds it still.
+async fn containers(args: &Args) -> Report {
+    let length = Duration::from_secs(args.seconds);
+    let stack = Stack::start(Backends::Containers).await;
+    let mut report = Report::new(args.backends, args.seconds);
+    if args.wanted("read") {
+        report.add(read::run(&stack, length).await);
+    }
+    let mut posts_per_s = None;
+    if args.wanted("post") {
+        let part = post::run(&stack, length).await;
+        posts_per_s = part.chirp_rate();
+        report.add(part);
+    }
+    if args.wanted("freshness") {
+        report.add(freshness::run(&stack, length, posts_per_s).await);
+    }
+    if args.wanted("fanout") {
+        report.add(fanout::containers(&stack));
     }
     report
 }

@@ -1,4 +1,5 @@
-//! Part 2: `POST /tweets`, beside a minimal handler that runs the same statements in the same writer.
+//! Part 2: `POST /tweets`, beside the same transaction alone: over files in the same writer behind a
+//! minimal handler, over servers in pgbench.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,18 +8,19 @@ use rand::RngExt;
 use rand_pcg::Pcg64;
 
 use crate::{
-    driver::{Answer, Load, slice},
-    read::{audit, compare, warm},
+    driver::{Answer, Load, SLICE, slice, turns},
+    pgbench::Pgbench,
+    read::{audit, compare},
     report::{Part, Series},
     server::Server,
-    world::{self, USERS, World},
+    stack::{Side, Stack},
+    world::{self, World},
 };
 
 /// Connections: what one commit can take along.
 const CONNECTIONS: usize = 64;
-/// Seconds of a slice.
-const SLICE_S: u64 = 3;
 const GOAL: f64 = 0.6;
+const GOAL_CONTAINERS: f64 = 0.7;
 
 /// Writers, everybody as often.
 pub(crate) struct Writers {
@@ -37,7 +39,7 @@ impl Writers {
 
 impl Load for Writers {
     fn next(&mut self, request: &mut Vec<u8>) {
-        self.author = self.random.random_range(0..USERS);
+        self.author = self.random.random_range(0..self.world.len());
         self.world.post(self.author, &mut self.random, request);
     }
 
@@ -48,42 +50,35 @@ impl Load for Writers {
     }
 }
 
-pub(crate) async fn run(length: Duration) -> Part {
-    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let world = World::load(folder.path()).await;
-    // The same tweets are there at the start, so that the trees of both files are as deep. A store
-    // opens only in a folder that has all of them.
-    for file in std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
-        if file.file_type().unwrap().is_file() {
-            std::fs::copy(file.path(), other.path().join(file.file_name())).unwrap();
-        }
-    }
-    let chirp = Server::chirp(folder.path()).await;
-    warm(&chirp, &world).await;
-    let bare = Server::reference("posts", &[other.path().to_str().unwrap()]);
+pub(crate) async fn run(stack: &Stack, length: Duration) -> Part {
+    let Stack { chirp, world, side, .. } = stack;
     let writers = |seed: u64| -> Vec<Writers> {
-        (0..CONNECTIONS as u64).map(|n| Writers::new(&world, seed + n)).collect()
+        (0..CONNECTIONS as u64).map(|n| Writers::new(world, seed + n)).collect()
     };
-    let (mut ours, mut others) = (writers(400), writers(500));
-    let (mut a, mut b) = (Vec::new(), Vec::new());
-    let slice_length = Duration::from_secs(SLICE_S);
-    for _ in 0..length.as_secs().div_ceil(SLICE_S) {
-        let (found, back) = slice(&bare, others, slice_length).await;
-        others = back;
-        b.push(found);
-        let (found, back) = slice(&chirp, ours, slice_length).await;
-        ours = back;
-        a.push(found);
-    }
-    let mut part = compare("post", &a, &b, GOAL, GOAL);
-    let drains = a.iter().map(|slice| slice.drained_s).collect();
+    let mut ours = writers(400);
+    let (turns, goals, about) = match side {
+        Side::Twin(twin) => {
+            let bare = Server::reference("posts", &[twin.path().to_str().unwrap()]);
+            let mut others = writers(500);
+            let reference = async || slice(&bare, &mut others, SLICE).await;
+            let turns = turns(chirp, &mut ours, length, reference).await;
+            let about = "chirp's cpu includes relay, bus, both copies and fan-out to 20 followers, to \
+                         the last acknowledgement";
+            (turns, (GOAL, Some(GOAL)), about.to_owned())
+        }
+        Side::Servers(servers) => {
+            let pgbench = Pgbench::new(servers, world.len()).await;
+            let reference = async || pgbench.slice(SLICE);
+            let turns = turns(chirp, &mut ours, length, reference).await;
+            (turns, (GOAL_CONTAINERS, None), pgbench.about())
+        }
+    };
+    let mut part = compare("post", &turns, goals.0, goals.1);
+    let drains = turns.chirp.iter().map(|slice| slice.drained_s).collect();
     part.chirp.push(Series::new("until queues are empty", "s", drains));
-    part.note(format!(
-        "{CONNECTIONS} connections; chirp's cpu includes relay, bus, both copies and fan-out to 20 \
-         followers, to the last acknowledgement"
-    ));
+    part.note(format!("{CONNECTIONS} connections to chirp; {about}"));
     let posted: Vec<_> = ours.into_iter().flat_map(|writer| writer.posted).collect();
-    match audit(&chirp, &world, &posted).await {
+    match audit(chirp, world, &posted).await {
         Ok(note) => part.note(note),
         Err(why) => part.broken = Some(why),
     }

@@ -1,5 +1,6 @@
-//! Part 1: `GET /timeline` of 20 tweets out of warm caches, with one post in a hundred, beside a bare
-//! handler that answers with the bytes of one such page.
+//! Part 1: `GET /timeline` of 20 tweets out of warm caches, with few posts between, beside the least
+//! that could give such a page: over files a bare handler that answers with its bytes, over servers
+//! clients of Redis that send its script.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -12,18 +13,21 @@ use rand_distr::Zipf;
 use rand_pcg::Pcg64;
 
 use crate::{
-    driver::{Answer, Connection, Load, Slice, slice},
+    containers::Servers,
+    driver::{Answer, Connection, Load, SLICE, Turns, slice, turns},
+    redis_client::{Commands, Pages},
     report::{Part, Ratio, Series},
     server::Server,
-    world::{self, USERS, World},
+    stack::{Side, Stack},
+    world::{self, World},
 };
 
 /// Connections; enough to keep both cores busy.
 const CONNECTIONS: usize = 32;
-/// Seconds of a slice.
-const SLICE_S: u64 = 3;
 /// One request in so many is a post.
 const POST_ONE_IN: u32 = 100;
+/// The same over servers, where a post costs as much as many pages, and the reference has none.
+const POST_ONE_IN_CONTAINERS: u32 = 1_000;
 /// One page in so many is read as JSON and looked through.
 const LOOK_ONE_IN: u32 = 512;
 /// Times that everybody reads before the first slice: both replicas learn most tokens.
@@ -31,12 +35,16 @@ const WARM_ROUNDS: usize = 3;
 /// Readers whose whole timelines are looked through at the end.
 const AUDITED: usize = 300;
 const GOAL: f64 = 0.7;
+const GOAL_CONTAINERS: f64 = 0.5;
 
 /// Readers and, seldom, writers of the real thing.
 struct Readers {
     world: Arc<World>,
     random: Pcg64,
     zipf: Zipf<f64>,
+    post_one_in: u32,
+    /// Pages so far, those that are not counted included.
+    pages: u64,
     /// Who posts with the request that is open.
     posting: Option<usize>,
     posted: Vec<(usize, TweetId)>,
@@ -45,7 +53,7 @@ struct Readers {
 impl Load for Readers {
     fn next(&mut self, request: &mut Vec<u8>) {
         let user = World::draw(&self.zipf, &mut self.random);
-        self.posting = self.random.random_ratio(1, POST_ONE_IN).then_some(user);
+        self.posting = self.random.random_ratio(1, self.post_one_in).then_some(user);
         if self.posting.is_some() {
             self.world.post(user, &mut self.random, request);
         } else {
@@ -60,6 +68,7 @@ impl Load for Readers {
             self.posted.push((author, tweet.id));
             return;
         }
+        self.pages += 1;
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(answer.body));
         assert!(answer.body.len() >= self.world.page_bytes_min, "the page is too short");
         assert!(answer.body.ends_with(b"\"}"), "the page is degraded");
@@ -90,50 +99,70 @@ impl Load for Bare {
     }
 }
 
-pub(crate) async fn run(length: Duration) -> Part {
-    let folder = tempfile::tempdir().unwrap();
-    let world = World::load(folder.path()).await;
-    let chirp = Server::chirp(folder.path()).await;
-    let page = warm(&chirp, &world).await;
-    let path = folder.path().join("page.json");
-    std::fs::write(&path, &page).unwrap();
-    let bare = Server::reference("page", &[path.to_str().unwrap()]);
-
-    let zipf = World::zipf();
-    let mut readers: Vec<Readers> = (0..CONNECTIONS as u64)
-        .map(|n| {
-            let (world, random) = (Arc::clone(&world), world::random(100 + n));
-            Readers { world, random, zipf, posting: None, posted: Vec::new() }
-        })
-        .collect();
-    let mut others: Vec<Bare> = (0..CONNECTIONS as u64)
-        .map(|n| {
-            let (world, random) = (Arc::clone(&world), world::random(200 + n));
-            Bare { world, random, zipf, length: page.len() }
-        })
-        .collect();
-    let (mut a, mut b) = (Vec::new(), Vec::new());
-    let slice_length = Duration::from_secs(SLICE_S);
-    for _ in 0..length.as_secs().div_ceil(SLICE_S) {
-        let (found, back) = slice(&bare, others, slice_length).await;
-        others = back;
-        b.push(found);
-        let (found, back) = slice(&chirp, readers, slice_length).await;
-        readers = back;
-        a.push(found);
-    }
-    let mut part = compare("read", &a, &b, GOAL, GOAL);
-    let posted: Vec<_> = readers.into_iter().flat_map(|reader| reader.posted).collect();
+pub(crate) async fn run(stack: &Stack, length: Duration) -> Part {
+    let Stack { chirp, world, page, side, folder } = stack;
+    let zipf = world.zipf();
+    let post_one_in = match side {
+        Side::Twin(_) => POST_ONE_IN,
+        Side::Servers(_) => POST_ONE_IN_CONTAINERS,
+    };
+    let reader = |n| {
+        let (world, random) = (Arc::clone(world), world::random(100 + n));
+        Readers { world, random, zipf, post_one_in, pages: 0, posting: None, posted: Vec::new() }
+    };
+    let mut ours: Vec<Readers> = (0..CONNECTIONS as u64).map(reader).collect();
+    let mut part = match side {
+        Side::Twin(_) => {
+            let path = folder.path().join("page.json");
+            std::fs::write(&path, page).unwrap();
+            let bare = Server::reference("page", &[path.to_str().unwrap()]);
+            let other = |n| {
+                let (world, random) = (Arc::clone(world), world::random(200 + n));
+                Bare { world, random, zipf, length: page.len() }
+            };
+            let mut others: Vec<Bare> = (0..CONNECTIONS as u64).map(other).collect();
+            let reference = async || slice(&bare, &mut others, SLICE).await;
+            let turns = turns(chirp, &mut ours, length, reference).await;
+            let mut part = compare("read", &turns, GOAL, Some(GOAL));
+            part.note("the reference answers the bytes of one page");
+            part
+        }
+        Side::Servers(servers) => {
+            let redis = Server::container(servers.get("redis"));
+            let mut others = Pages::new(servers, world, CONNECTIONS);
+            let reference = async || slice(&redis, &mut others, SLICE).await;
+            let turns = turns(chirp, &mut ours, length, reference).await;
+            let mut part = compare("read", &turns, GOAL_CONTAINERS, None);
+            part.note(
+                "the reference sends the script of the page to the same Redis and no body, as if all \
+                 were near; the figures count processor time of chirp and of each server apart",
+            );
+            part.note(commands_per_page(servers, chirp, &mut ours).await);
+            part
+        }
+    };
+    let posted: Vec<_> = ours.into_iter().flat_map(|reader| reader.posted).collect();
     part.note(format!(
-        "{USERS} Zipf readers, {CONNECTIONS} connections, 1 % posts, pages of {} bytes, auth, limits \
-         and metrics on; the reference answers these bytes",
+        "{} Zipf readers, {CONNECTIONS} connections, one post in {post_one_in} requests, pages of {} \
+         bytes, auth, limits and metrics on",
+        world.len(),
         page.len(),
     ));
-    match audit(&chirp, &world, &posted).await {
+    match audit(chirp, world, &posted).await {
         Ok(note) => part.note(note),
         Err(why) => part.broken = Some(why),
     }
     part
+}
+
+/// What chirp really sends to Redis for a page, in a slice that is not counted.
+async fn commands_per_page(servers: &Servers, chirp: &Server, ours: &mut Vec<Readers>) -> String {
+    let pages = |ours: &[Readers]| ours.iter().map(|reader| reader.pages).sum::<u64>();
+    let (before, first) = (Commands::count(servers).await, pages(ours));
+    slice(chirp, ours, SLICE).await;
+    let sent = Commands::count(servers).await.since(&before);
+    let pages = (pages(ours) - first) as f64;
+    format!("commands that Redis got for each of chirp's pages: {}", sent.per(pages))
 }
 
 /// Everybody reads; gives a page of the usual length.
@@ -145,7 +174,7 @@ pub(crate) async fn warm(chirp: &Server, world: &Arc<World>) -> Vec<u8> {
             tokio::spawn(async move {
                 let mut connection = Connection::open(address).await;
                 let mut pages = Vec::new();
-                for user in (first..USERS).step_by(CONNECTIONS) {
+                for user in (first..world.len()).step_by(CONNECTIONS) {
                     let answer = connection.call(&world.reads[user]).await;
                     assert_eq!(answer.status, 200);
                     pages.push(answer.body.to_vec());
@@ -162,42 +191,42 @@ pub(crate) async fn warm(chirp: &Server, world: &Arc<World>) -> Vec<u8> {
     pages.swap_remove(pages.len() / 2)
 }
 
-/// Both sides of a part that drives servers over HTTP.
+/// Both sides of a part that drives servers; without a goal for the processor time of the server it is
+/// not compared.
 pub(crate) fn compare(
     name: &'static str,
-    chirp: &[Slice],
-    reference: &[Slice],
+    turns: &Turns,
     goal_rate: f64,
-    goal_cpu: f64,
+    goal_cpu: Option<f64>,
 ) -> Part {
     let mut part = Part::new(name);
-    let rate = |all: &[Slice]| all.iter().map(|s| s.requests_per_s).collect();
-    let cpu = |all: &[Slice]| all.iter().map(|s| s.cpu_us).collect();
-    let quantile = |all: &[Slice], q| {
-        all.iter().map(|s| s.latency.value_at_quantile(q) as f64 / 1_000.0).collect()
-    };
-    for (side, slices) in [(&mut part.chirp, chirp), (&mut part.reference, reference)] {
-        side.push(Series::new("requests", "1/s", rate(slices)));
-        side.push(Series::new("server cpu per request", "us", cpu(slices)));
+    let sides = [(&mut part.chirp, &turns.chirp), (&mut part.reference, &turns.reference)];
+    for (side, slices) in sides {
+        side.push(Series::new(
+            "requests",
+            "1/s",
+            slices.iter().map(|s| s.requests_per_s).collect(),
+        ));
+        for (at, (name, _)) in slices[0].cpu_us.iter().enumerate() {
+            let cpu = slices.iter().map(|slice| slice.cpu_us[at].1).collect();
+            side.push(Series::new(&format!("{name} cpu per request"), "us", cpu));
+        }
     }
     let ratio = |at: usize| (part.chirp[at].median(), part.reference[at].median());
     let ((rate, bare_rate), (cpu, bare_cpu)) = (ratio(0), ratio(1));
-    part.ratios = vec![
-        Ratio {
-            name: "ratio of requests/s",
-            value: rate / bare_rate,
-            goal: Some(goal_rate),
-            at_most: false,
-        },
-        Ratio {
-            name: "ratio of cpu (reference / chirp)",
-            value: bare_cpu / cpu,
-            goal: Some(goal_cpu),
-            at_most: false,
-        },
-    ];
-    part.chirp.push(Series::new("latency p50", "ms", quantile(chirp, 0.5)));
-    part.chirp.push(Series::new("latency p99", "ms", quantile(chirp, 0.99)));
+    let name = "ratio of requests/s";
+    let goal = Some(goal_rate);
+    part.ratios.push(Ratio { name, value: rate / bare_rate, goal, at_most: false });
+    if goal_cpu.is_some() {
+        let name = "ratio of cpu (reference / chirp)";
+        part.ratios.push(Ratio { name, value: bare_cpu / cpu, goal: goal_cpu, at_most: false });
+    }
+    let quantile = |q| {
+        let of = turns.chirp.iter().map(|s| s.latency.value_at_quantile(q) as f64 / 1_000.0);
+        of.collect()
+    };
+    part.chirp.push(Series::new("latency p50", "ms", quantile(0.5)));
+    part.chirp.push(Series::new("latency p99", "ms", quantile(0.99)));
     part
 }
 

@@ -14,7 +14,9 @@ use axum::{
 };
 use chirp::{
     adapters::embedded::{TweetStores, sqlite::Options},
-    domain::{Body, DisplayName, Handle, TweetId, TweetText, UserId, snowflake::Snowflake},
+    domain::{
+        Body, DisplayName, Handle, MediaList, TweetId, TweetText, UserId, snowflake::Snowflake,
+    },
     ports::{Created, NewTweet, Outcome, TweetStore},
     wire::api::{PostTweet, Tweet},
 };
@@ -77,10 +79,11 @@ async fn create(
         handle: Handle::parse("user_1").unwrap(),
         name: DisplayName::parse("User Number 1").unwrap(),
         text: TweetText::parse(&body.text).unwrap(),
+        media: MediaList::default(),
         created_at_ms: now,
     };
-    match posts.store.create(&NewTweet { body, key: None, trace: None }).await {
-        Outcome::Done(Created::Fresh(body)) => (StatusCode::CREATED, Json(Tweet::from(&body))),
+    match posts.store.create(&NewTweet { body, media: Vec::new(), key: None, trace: None }).await {
+        Outcome::Done(Created::Fresh(body)) => (StatusCode::CREATED, Json(Tweet::of(&body, ""))),
         other => panic!("not written: {other:?}"),
     }
 }

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::stack::Backends;
+
 /// A reference that differs by more than this between slices makes its part invalid.
 const DRIFT_MAX: f64 = 0.20;
 
@@ -140,13 +142,14 @@ impl Ratio {
 
 /// All parts of a run.
 pub(crate) struct Report {
+    backends: Backends,
     seconds: u64,
     parts: Vec<Part>,
 }
 
 impl Report {
-    pub(crate) const fn new(seconds: u64) -> Self {
-        Self { seconds, parts: Vec::new() }
+    pub(crate) const fn new(backends: Backends, seconds: u64) -> Self {
+        Self { backends, seconds, parts: Vec::new() }
     }
 
     /// Prints a part and keeps it.
@@ -162,6 +165,8 @@ impl Report {
     pub(crate) fn json(&self) -> String {
         let parts: Vec<Value> = self.parts.iter().map(Part::json).collect();
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        json!({"seconds": self.seconds, "cores": cores, "parts": parts}).to_string()
+        let backends = self.backends.as_str();
+        json!({"backends": backends, "seconds": self.seconds, "cores": cores, "parts": parts})
+            .to_string()
     }
 }

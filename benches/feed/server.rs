@@ -9,32 +9,56 @@ use std::{
 };
 
 use chirp::stack::{DataDir, admin::Queues, client};
+use rustix::process::{Pid, Signal, kill_process};
 
-/// Ticks per second in `/proc/<pid>/stat` (`USER_HZ`), the same on every Linux.
-const TICKS: f64 = 100.0;
-/// A server that is not ready by then never will be.
-const START_MAX: Duration = Duration::from_mins(1);
+use crate::{containers::Container, cpu::cpu_s, stack::Backends};
+
+/// A server that is not ready by then never will be; with containers, on a busy machine.
+const START_MAX: Duration = Duration::from_mins(5);
 /// How long queues may take to become empty after a slice.
 const DRAIN_MAX: Duration = Duration::from_mins(2);
+/// How long a stop may take: requests in work, and the removal of containers.
+const STOP_MAX: Duration = Duration::from_secs(20);
 
-/// A running server; killed when it is dropped.
+/// A running server; a child ends when it is dropped.
 pub(crate) struct Server {
-    child: Child,
+    process: Process,
     pub(crate) address: SocketAddr,
     admin: Option<SocketAddr>,
+    /// What works for it, and whose processor time is told beside its own.
+    pub(crate) beside: Vec<Container>,
+}
+
+enum Process {
+    Child(Child),
+    Container(Container),
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+        let Process::Child(child) = &mut self.process else { return };
+        // Also one that is held: it takes its containers away.
+        let began = Instant::now();
+        signal(child, Signal::TERM);
+        signal(child, Signal::CONT);
+        while began.elapsed() < STOP_MAX && matches!(child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        drop(child.kill());
+        drop(child.wait());
     }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = Pid::from_raw(child.id().cast_signed()).expect("a process has a number");
+    // It may have ended by itself.
+    let _ = kill_process(pid, signal);
 }
 
 impl Server {
     /// `chirp up` over `dir`, as anybody would start it but for its limits: they are on, and so
     /// high that one driver does not meet them.
-    pub(crate) async fn chirp(dir: &Path) -> Self {
+    pub(crate) async fn chirp(dir: &Path, backends: Backends) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_chirp"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("CHIRP_") {
@@ -42,26 +66,47 @@ impl Server {
             }
         }
         let child = command
-            .args(["up", "--port", "0", "--admin-port", "0", "--data-dir"])
+            .args(["up", "--port", "0", "--admin-port", "0", "--backends", backends.as_str()])
+            .arg("--data-dir")
             .arg(dir)
             .env("CHIRP_HTTP_USER_CALLS_PER_MINUTE", "1000000000")
             .env("CHIRP_HTTP_ADDRESS_CALLS_PER_MINUTE", "1000000000")
             .stdin(Stdio::null())
-            .stderr(Stdio::null())
+            // Containers take a while, and say what they wait for.
+            .stderr(if backends == Backends::Embedded { Stdio::null() } else { Stdio::inherit() })
             .spawn()
             .unwrap();
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { child, address: nowhere, admin: None };
+        let mut server = Self::over(child);
         let (data, began) = (DataDir::at(dir), Instant::now());
         while began.elapsed() < START_MAX {
-            if let Some(run) = data.read_run(None).filter(|run| run.pid == server.child.id()) {
+            let Process::Child(child) = &mut server.process else { unreachable!("as made above") };
+            if let Some(run) = data.read_run(None).filter(|run| run.pid == child.id()) {
                 (server.address, server.admin) = (run.address, Some(run.admin));
                 return server;
             }
-            assert!(server.child.try_wait().unwrap().is_none(), "chirp ended at once");
+            assert!(child.try_wait().unwrap().is_none(), "chirp ended at once");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("chirp was not ready in time");
+    }
+
+    fn over(child: Child) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { process: Process::Child(child), address, admin: None, beside: Vec::new() }
+    }
+
+    /// A server in a container, as it is.
+    pub(crate) fn container(container: &Container) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], container.port));
+        let process = Process::Container(container.clone());
+        Self { process, address, admin: None, beside: Vec::new() }
+    }
+
+    /// Holds it still, so that it takes no processor time, until it is dropped.
+    pub(crate) fn hold(&self) {
+        if let Process::Child(child) = &self.process {
+            signal(child, Signal::STOP);
+        }
     }
 
     /// This program again, as a server to compare with. It prints its address when it listens.
@@ -77,12 +122,25 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().parse().expect("the reference says where it listens");
-        Self { child, address, admin: None }
+        let mut server = Self::over(child);
+        server.address = address;
+        server
     }
 
-    /// Processor seconds used so far, by all threads, in user and kernel mode.
-    pub(crate) fn cpu_s(&self) -> f64 {
-        cpu_s(&self.child.id().to_string())
+    /// Processor seconds used so far, by all threads, in user and kernel mode: its own first.
+    pub(crate) fn cpu_s(&self) -> Vec<(String, f64)> {
+        let (own, container) = match &self.process {
+            Process::Child(child) => (cpu_s(&child.id().to_string()), None),
+            Process::Container(container) => (container.cpu_s(), Some(container)),
+        };
+        let mut all = vec![("server".to_owned(), own)];
+        all.extend(self.beside.iter().map(|other| (other.name.clone(), other.cpu_s())));
+        let proxies: Vec<f64> =
+            self.beside.iter().chain(container).map(Container::proxy_cpu_s).collect();
+        if !proxies.is_empty() {
+            all.push(("docker-proxy".to_owned(), proxies.iter().sum()));
+        }
+        all
     }
 
     /// Waits until no event waits anywhere. Gives the seconds it took; nothing to do for a
@@ -102,13 +160,4 @@ impl Server {
         }
         panic!("the queues did not become empty");
     }
-}
-
-/// Processor seconds of the process `pid` (or `self`).
-pub(crate) fn cpu_s(pid: &str) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The name before may hold blanks; user and system time are the 12th and 13th field after it.
-    let fields = stat.rsplit(')').next().unwrap();
-    let ticks = |at: usize| fields.split_whitespace().nth(at).unwrap().parse::<f64>().unwrap();
-    (ticks(11) + ticks(12)) / TICKS
 }

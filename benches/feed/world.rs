@@ -1,26 +1,17 @@
-//! The users, edges and tweets that a part works on, made from a seed and loaded in bulk.
+//! The users, edges and tweets that a part works on, made from a seed; [`crate::load`] stores them.
 
 use std::{
     collections::BTreeSet,
-    path::Path,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use chirp::{
-    adapters::embedded::{
-        Stores,
-        sqlite::{Fault, Options},
-        tweets::insert,
-    },
     domain::{
-        Body, DisplayName, Handle, SessionId, TweetId, TweetText, UserId, snowflake::Snowflake,
+        Body, DisplayName, Handle, MediaList, SessionId, TweetId, TweetText, UserId,
+        snowflake::Snowflake,
     },
-    ports::{
-        NewTweet, StoredKey,
-        users::{Account, PasswordHash},
-    },
-    rt::tokio_rt::TokioRuntime,
+    ports::{StoredKey, users::Account},
     services::kit::token::{Claims, ISSUER, SigningKey},
     wire::api::tweet_json,
 };
@@ -28,8 +19,6 @@ use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Zipf};
 use rand_pcg::Pcg64;
 
-/// Users of the read, post and freshness parts.
-pub(crate) const USERS: usize = 12_000;
 /// Whom each follows: enough for a full first page, and so the mean fan-out of a post.
 const FOLLOWS: usize = 20;
 /// Tweets that everybody wrote before.
@@ -80,63 +69,76 @@ fn text(random: &mut Pcg64) -> String {
     text
 }
 
-impl World {
-    /// Makes the world and loads it into the data folder `dir`, which nobody uses yet.
-    pub(crate) async fn load(dir: &Path) -> Arc<Self> {
+/// A world before it is stored anywhere.
+pub(crate) struct Plan {
+    pub(crate) accounts: Vec<Account>,
+    /// Tweets of everybody, oldest first.
+    pub(crate) bodies: Vec<Body>,
+    followees: Vec<Vec<usize>>,
+    followers: Vec<Vec<usize>>,
+    texts: Vec<String>,
+}
+
+impl Plan {
+    /// A world of so many users.
+    pub(crate) fn new(users: usize) -> Self {
         let mut random = random(7);
         let now = wall_ms();
         // Ids as they would have been given out over the last day.
         let mut ids = Snowflake::new(3);
         let day_ago = now - 24 * 3_600_000;
-        let users: Vec<UserId> =
-            (0..USERS as u64).map(|n| UserId(ids.next(day_ago + n * 17))).collect();
-        let (followees, followers) = graph(&mut random);
-        let texts: Vec<String> = (0..1_000).map(|_| text(&mut random)).collect();
-
-        let rt = TokioRuntime::handle();
-        let stores = Stores::open(dir, &rt, Options::default()).unwrap();
-        let accounts: Vec<Account> = (0..USERS).map(|n| account(n, users[n], now)).collect();
-        let seeder = stores.seeder();
-        seeder
-            .users(&accounts, &PasswordHash("nobody logs in".to_owned()))
-            .await
-            .certain()
-            .unwrap();
-        let edges: Vec<(UserId, UserId)> = followees
-            .iter()
-            .enumerate()
-            .flat_map(|(n, all)| all.iter().map(move |&other| (n, other)))
-            .map(|(n, other)| (users[n], users[other]))
+        let accounts: Vec<Account> = (0..users)
+            .map(|n| account(n, UserId(ids.next(day_ago + n as u64 * 17)), now))
             .collect();
-        seeder.follows(&edges).await.certain().unwrap();
-
-        let mut bodies = Vec::with_capacity(USERS * TWEETS as usize);
+        let (followees, followers) = graph(users, &mut random);
+        let texts: Vec<String> = (0..1_000).map(|_| text(&mut random)).collect();
+        let mut bodies = Vec::with_capacity(users * TWEETS as usize);
         let mut ids = Snowflake::new(4);
         for round in 0..TWEETS {
             for (n, account) in accounts.iter().enumerate() {
                 let at = day_ago + 3_600_000 * (round + 1) + n as u64 * 200;
-                bodies.push(Body {
-                    id: TweetId(ids.next(at)),
-                    author: account.id,
-                    handle: account.handle.clone(),
-                    name: account.name.clone(),
-                    text: TweetText::parse(&texts[random.random_range(0..texts.len())]).unwrap(),
-                    created_at_ms: at,
-                });
+                let text = &texts[random.random_range(0..texts.len())];
+                bodies.push(body(TweetId(ids.next(at)), account, text, at));
             }
         }
-        let shortest = bodies.iter().map(|body| tweet_json(body).len()).min().unwrap();
-        store(&stores, bodies).await;
-        let tokens = tokens(&stores, &accounts).await;
-        stores.close();
-        let reads = tokens.iter().map(|token| read(token, "")).collect();
-        let page_bytes_min = shortest * 20;
-        Arc::new(Self { users, followees, followers, reads, tokens, texts, page_bytes_min })
+        Self { accounts, bodies, followees, followers, texts }
+    }
+
+    /// Who follows whom.
+    pub(crate) fn edges(&self) -> Vec<(UserId, UserId)> {
+        let id = |n: usize| self.accounts[n].id;
+        self.followees
+            .iter()
+            .enumerate()
+            .flat_map(|(n, all)| all.iter().map(move |&other| (id(n), id(other))))
+            .collect()
+    }
+
+    /// What the driver needs once it is stored; `key` signs the tokens.
+    pub(crate) fn stored(self, key: &StoredKey) -> Arc<World> {
+        let tokens = tokens(key, &self.accounts);
+        let shortest = self.bodies.iter().map(|body| tweet_json(body, "").len()).min().unwrap();
+        Arc::new(World {
+            users: self.accounts.iter().map(|account| account.id).collect(),
+            followees: self.followees,
+            followers: self.followers,
+            reads: tokens.iter().map(|token| read(token, "")).collect(),
+            tokens,
+            texts: self.texts,
+            page_bytes_min: shortest * 20,
+        })
+    }
+}
+
+impl World {
+    /// How many users there are.
+    pub(crate) fn len(&self) -> usize {
+        self.users.len()
     }
 
     /// Popularity of users: which is read, or reads, next.
-    pub(crate) fn zipf() -> Zipf<f64> {
-        Zipf::new(USERS as f64, ZIPF).unwrap()
+    pub(crate) fn zipf(&self) -> Zipf<f64> {
+        Zipf::new(self.len() as f64, ZIPF).unwrap()
     }
 
     /// Draws a user.
@@ -166,11 +168,11 @@ pub(crate) fn read(token: &str, query: &str) -> Vec<u8> {
 }
 
 /// Everybody follows [`FOLLOWS`] others, the popular ones more often.
-fn graph(random: &mut Pcg64) -> (Vec<Vec<usize>>, Vec<Vec<usize>>) {
+fn graph(users: usize, random: &mut Pcg64) -> (Vec<Vec<usize>>, Vec<Vec<usize>>) {
     // Flatter than the readers, so that nobody is followed by everybody.
-    let popular = Zipf::new(USERS as f64, 0.5).unwrap();
-    let mut followers = vec![Vec::new(); USERS];
-    let followees = (0..USERS).map(|reader| {
+    let popular = Zipf::new(users as f64, 0.5).unwrap();
+    let mut followers = vec![Vec::new(); users];
+    let followees = (0..users).map(|reader| {
         let mut chosen = BTreeSet::new();
         while chosen.len() < FOLLOWS {
             let other = World::draw(&popular, random);
@@ -183,32 +185,27 @@ fn graph(random: &mut Pcg64) -> (Vec<Vec<usize>>, Vec<Vec<usize>>) {
     (followees.collect(), followers)
 }
 
-fn account(n: usize, id: UserId, now: u64) -> Account {
+pub(crate) fn account(n: usize, id: UserId, now: u64) -> Account {
     let handle = Handle::parse(&format!("user_{n}")).unwrap();
     let name = DisplayName::parse(&format!("User Number {n}")).unwrap();
     Account { id, handle, name, created_at_ms: now }
 }
 
-/// Writes tweets as if they had been posted and fanned out long ago.
-async fn store(stores: &Stores, bodies: Vec<Body>) {
-    for batch in bodies.chunks(5_000) {
-        stores.timeline.store.put_tweets(batch).await.certain().unwrap();
-        let batch = batch.to_vec();
-        let write = move |conn: &rusqlite::Connection| {
-            for body in batch {
-                insert(conn, &NewTweet { body, key: None, trace: None })?;
-            }
-            conn.execute("update outbox set sent_at_ms = at_ms where sent_at_ms is null", [])?;
-            Ok::<(), Fault>(())
-        };
-        stores.tweet.db.write("bench", write).await.certain().unwrap();
+/// A tweet of `account`.
+pub(crate) fn body(id: TweetId, account: &Account, text: &str, at_ms: u64) -> Body {
+    Body {
+        id,
+        author: account.id,
+        handle: account.handle.clone(),
+        name: account.name.clone(),
+        text: TweetText::parse(text).unwrap(),
+        media: MediaList::default(),
+        created_at_ms: at_ms,
     }
 }
 
-/// A token for everybody, signed with the key of the data folder.
-async fn tokens(stores: &Stores, accounts: &[Account]) -> Vec<String> {
-    let key = StoredKey { kid: "bench".to_owned(), seed: [9; 32], created_at_ms: wall_ms() };
-    stores.user.keys.replace(&[], std::slice::from_ref(&key)).await.certain().unwrap();
+/// A token for everybody.
+fn tokens(key: &StoredKey, accounts: &[Account]) -> Vec<String> {
     let key = SigningKey::new(&key.kid, &key.seed).unwrap();
     let now = wall_ms() / 1_000;
     let token = |(n, account): (usize, &Account)| {

@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_types, reason = "maps here have fixed hashers")]
 
 pub(crate) mod aws;
+pub mod cassandra;
+pub mod circuit;
 mod clock_map;
 pub mod embedded;
 pub mod near;
@@ -11,5 +13,6 @@ pub mod postgres;
 pub mod proof;
 pub mod redis;
 pub mod rpc;
+pub mod s3;
 pub mod sns_sqs;
 mod sql;

@@ -4,10 +4,13 @@
 //! new connection begins with a question, `GET` [`PATH`] with a nonce and the address that was
 //! called, and the answer carries an HMAC-SHA256 of both under the token. The callee proves nothing
 //! for an address that is not its own; so a stranger cannot have the proof made by a role elsewhere.
+//! Where the address that is called is not the one that is bound (a virtual address, a forwarded
+//! port), the caller also says by which name it came there, and the callee proves that, but only a
+//! name that its configuration allows: whoever can lead such a name elsewhere can stand in between.
 //! What is bound to a connection is proven once for all that is sent on it: token, passwords and
 //! access tokens of users alike, which a signature on each request would hand over.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use aws_lc_rs::{hmac, rand};
 use axum::body::Body;
@@ -29,7 +32,10 @@ const PROOF_DIGITS: usize = 64;
 
 /// Gives proofs of one token, and demands them.
 #[derive(Clone)]
-pub struct Proof(hmac::Key);
+pub struct Proof {
+    key: hmac::Key,
+    names: Arc<[String]>,
+}
 
 impl std::fmt::Debug for Proof {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -41,7 +47,13 @@ impl Proof {
     /// Proofs of `token`.
     #[must_use]
     pub fn new(token: &str) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes()))
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, token.as_bytes()), names: Arc::default() }
+    }
+
+    /// Also proves `names`, each as `host:port`, wherever the connection was made to.
+    #[must_use]
+    pub fn of_names<'a>(self, names: impl Iterator<Item = &'a str>) -> Self {
+        Self { names: names.map(str::to_owned).collect(), ..self }
     }
 
     /// The answer to a question whose query is `query`, on a connection that was made to `here`: 204
@@ -58,21 +70,28 @@ impl Proof {
     }
 
     fn prove(&self, query: &str, here: SocketAddr) -> Option<HeaderValue> {
-        let (nonce, at) = query.strip_prefix("nonce=")?.split_once("&at=")?;
+        let (nonce, called) = query.strip_prefix("nonce=")?.split_once("&at=")?;
         let sane = nonce.len() == NONCE_DIGITS && nonce.bytes().all(|b| b.is_ascii_hexdigit());
-        let at: SocketAddr = at.parse().ok().filter(|at| sane && same(*at, here))?;
-        let tag = hmac::sign(&self.0, message(nonce, at).as_bytes());
+        let is_here = |at: &str| at.parse().is_ok_and(|at| same(at, here));
+        let mut called = called.split("&as=").take(2).filter(|_| sane);
+        let own = called.find(|at| is_here(at) || self.names.iter().any(|name| name == at))?;
+        let tag = hmac::sign(&self.key, message(nonce, own).as_bytes());
         let mut digits = [0; PROOF_DIGITS];
         hex(tag.as_ref(), &mut digits);
         HeaderValue::from_bytes(&digits).ok()
     }
 
-    /// Demands the proof of whoever is at the other end of a fresh connection to `at`. Sends nothing
-    /// that is secret.
+    /// Demands the proof of whoever is at the other end of a fresh connection to `at`, which was found
+    /// under the name `name` (`host:port`) if under any. Sends nothing that is secret.
     ///
     /// # Errors
     /// If it is not given; the connection is of no use then.
-    pub async fn demand<S>(&self, stream: &mut S, at: SocketAddr) -> io::Result<()>
+    pub async fn demand<S>(
+        &self,
+        stream: &mut S,
+        at: SocketAddr,
+        name: Option<&str>,
+    ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -80,7 +99,9 @@ impl Proof {
         rand::fill(&mut bytes).map_err(|_| io::Error::other("the system gives no randomness"))?;
         hex(&bytes, &mut nonce);
         let nonce = String::from_utf8_lossy(&nonce);
-        let head = format!("GET {PATH}?nonce={nonce}&at={at} HTTP/1.1\r\nhost: chirp\r\n\r\n");
+        let called_as = name.map(|name| format!("&as={name}")).unwrap_or_default();
+        let head =
+            format!("GET {PATH}?nonce={nonce}&at={at}{called_as} HTTP/1.1\r\nhost: chirp\r\n\r\n");
         stream.write_all(head.as_bytes()).await?;
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n") {
@@ -90,12 +111,14 @@ impl Proof {
             }
         }
         let tag = shown(&answer).ok_or_else(stranger)?;
-        let valid = hmac::verify(&self.0, message(&nonce, at).as_bytes(), &tag);
-        valid.map_err(|_| stranger())
+        let at = at.to_string();
+        let valid =
+            |at: &str| hmac::verify(&self.key, message(&nonce, at).as_bytes(), &tag).is_ok();
+        if valid(&at) || name.is_some_and(valid) { Ok(()) } else { Err(stranger()) }
     }
 }
 
-fn message(nonce: &str, at: SocketAddr) -> String {
+fn message(nonce: &str, at: &str) -> String {
     format!("chirp: who listens at {at}? {nonce}")
 }
 

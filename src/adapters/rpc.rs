@@ -5,6 +5,7 @@
 //! the services have been built with it, because they need it to be built.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     sync::{
@@ -18,7 +19,7 @@ use std::{
 use async_trait::async_trait;
 use axum::{Router, body::Body};
 use http::{
-    Request, Response, StatusCode, Uri,
+    HeaderName, Request, Response, StatusCode, Uri,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use hyper_util::{
@@ -42,6 +43,9 @@ use crate::{
 
 /// What a replica answers 200 to on its internal door when it may be called.
 pub const READYZ: &str = "/readyz";
+/// Stands in an answer that was given instead of any work on the request: the role behind the
+/// listener is not there yet. The request may be sent elsewhere, whatever it is.
+pub const NOT_BEGUN: HeaderName = HeaderName::from_static("x-chirp-not-begun");
 /// A peer is asked for its health this often.
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 /// A health check that takes longer has failed.
@@ -58,14 +62,30 @@ const IDLE_MAX: usize = 64;
 pub struct Peers {
     rt: Rt,
     replicas: [RwLock<Vec<Arc<Replica>>>; Role::ALL.len()],
+    names: Names,
     client: Client<Proven, Body>,
 }
+
+/// Where a replica elsewhere is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// Its public listener.
+    pub public: SocketAddr,
+    /// Its admin listener.
+    pub internal: SocketAddr,
+    /// The name that gave both addresses, if one did.
+    pub host: Option<String>,
+}
+
+/// Under which name an address was found, as `host:port`.
+type Names = Arc<RwLock<BTreeMap<SocketAddr, String>>>;
 
 /// Makes connections, and keeps only those whose other end proves to be of this system.
 #[derive(Clone)]
 struct Proven {
     connector: HttpConnector,
     proof: Proof,
+    names: Names,
     rt: Rt,
 }
 
@@ -79,12 +99,14 @@ impl tower::Service<Uri> for Proven {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let (proof, rt) = (self.proof.clone(), self.rt.clone());
+        let (proof, names, rt) = (self.proof.clone(), Arc::clone(&self.names), self.rt.clone());
         let connecting = self.connector.call(to);
         Box::pin(async move {
             let mut stream = connecting.await?.into_inner();
             let at = stream.peer_addr()?;
-            let proven = rt.timeout(CONNECT_LIMIT, proof.demand(&mut stream, at)).await;
+            let name = names.read().get(&at).cloned();
+            let proven = proof.demand(&mut stream, at, name.as_deref());
+            let proven = rt.timeout(CONNECT_LIMIT, proven).await;
             proven.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))?;
             Ok(TokioIo::new(stream))
         })
@@ -93,7 +115,21 @@ impl tower::Service<Uri> for Proven {
 
 enum Replica {
     Local { public: Router, internal: Router },
-    Remote { public: Authority, internal: Authority, healthy: AtomicBool },
+    Remote { at: Remote, public: Authority, internal: Authority, healthy: AtomicBool },
+}
+
+impl Replica {
+    fn remote(at: Remote, healthy: bool) -> Arc<Self> {
+        let authority = |address: SocketAddr| {
+            Authority::try_from(address.to_string()).expect("an address with a port is one")
+        };
+        let (public, internal) = (authority(at.public), authority(at.internal));
+        Arc::new(Self::Remote { at, public, internal, healthy: AtomicBool::new(healthy) })
+    }
+
+    fn is_at(&self, place: &Remote) -> bool {
+        matches!(self, Self::Remote { at, .. } if at == place)
+    }
 }
 
 impl Peers {
@@ -104,13 +140,15 @@ impl Peers {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_LIMIT));
         connector.set_nodelay(true);
+        let names = Names::default();
+        let proven = Proven { connector, proof, names: Arc::clone(&names), rt: rt.clone() };
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_LIMIT)
             .pool_max_idle_per_host(IDLE_MAX)
-            .build(Proven { connector, proof, rt: rt.clone() });
-        Arc::new(Self { rt, replicas: Default::default(), client })
+            .build(proven);
+        Arc::new(Self { rt, replicas: Default::default(), names, client })
     }
 
     /// Adds a replica in this process. Gives its number among the replicas of `role`.
@@ -122,18 +160,48 @@ impl Peers {
     /// old port may be somebody else's by now. It counts as healthy until a call or a health check
     /// shows otherwise.
     pub fn set_remote(&self, role: Role, public: SocketAddr, internal: SocketAddr) {
-        let authority = |address: SocketAddr| {
-            Authority::try_from(address.to_string()).expect("an address with a port is one")
-        };
-        let healthy = AtomicBool::new(true);
-        let (public, internal) = (authority(public), authority(internal));
-        *self.replicas[role as usize].write() =
-            vec![Arc::new(Replica::Remote { public, internal, healthy })];
+        let only = Replica::remote(Remote { public, internal, host: None }, true);
+        *self.replicas[role as usize].write() = vec![only];
     }
 
-    /// Forgets the replicas of `role`: nothing is sent to them any more.
-    pub fn forget(&self, role: Role) {
-        self.replicas[role as usize].write().clear();
+    /// Makes the replicas at `places` the only ones of `role`. Those that were known keep what is known
+    /// of their health; new ones are called only if there is no better one, until a health check.
+    pub fn set_remotes(&self, role: Role, places: &[Remote]) {
+        for place in places {
+            let Some(host) = &place.host else { continue };
+            let mut names = self.names.write();
+            for at in [place.public, place.internal] {
+                names.insert(at, format!("{host}:{}", at.port()));
+            }
+        }
+        let mut replicas = self.replicas[role as usize].write();
+        // Who stays keeps its place before newcomers: callers count what is open by place.
+        replicas.retain(|replica| places.iter().any(|place| replica.is_at(place)));
+        for place in places {
+            if !replicas.iter().any(|replica| replica.is_at(place)) {
+                replicas.push(Replica::remote(place.clone(), false));
+            }
+        }
+        drop(replicas);
+        let is_used = |at: &SocketAddr| {
+            let uses = |replica: &Arc<Replica>| match &**replica {
+                Replica::Local { .. } => false,
+                Replica::Remote { at: place, .. } => [place.public, place.internal].contains(at),
+            };
+            self.replicas.iter().any(|role| role.read().iter().any(uses))
+        };
+        self.names.write().retain(|at, _| is_used(at));
+    }
+
+    /// The admin listeners of the replicas of `role` that are elsewhere.
+    #[must_use]
+    pub fn internal_addresses(&self, role: Role) -> Vec<SocketAddr> {
+        let replicas = self.replicas[role as usize].read();
+        let remote = |replica: &Arc<Replica>| match &**replica {
+            Replica::Local { .. } => None,
+            Replica::Remote { at, .. } => Some(at.internal),
+        };
+        replicas.iter().filter_map(remote).collect()
     }
 
     fn add(&self, role: Role, replica: Replica) -> usize {
@@ -188,6 +256,10 @@ impl Peers {
         *request.uri_mut() = absolute(to, request.uri().path_and_query().cloned());
         *request.version_mut() = http::Version::HTTP_11;
         match self.client.request(request).await {
+            Ok(answer) if answer.headers().contains_key(NOT_BEGUN) => {
+                healthy.store(false, Ordering::Relaxed);
+                Outcome::Failed(unavailable(format!("{to} is not ready yet")))
+            }
             Ok(answer) => Outcome::Done(answer.map(Body::new)),
             Err(error) if error.is_connect() => {
                 // Only a health check brings it back: one that drains still takes connections.
@@ -256,205 +328,4 @@ impl Rpc for Peers {
 }
 
 #[cfg(test)]
-mod tests {
-    use axum::routing::{get, post};
-    use bytes::Bytes;
-    use futures_util::{StreamExt, stream};
-    use http_body_util::BodyExt;
-    use parking_lot::Mutex;
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
-    };
-
-    use super::*;
-    use crate::{adapters::proof, rt::tokio_rt::TokioRuntime};
-
-    fn proof() -> Proof {
-        Proof::new("the token")
-    }
-
-    /// A listener of this system.
-    async fn serve(router: Router) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let here = listener.local_addr().unwrap();
-        let answer = move |uri: Uri| async move { proof().answer(uri.query(), here) };
-        let router = router.route(proof::PATH, get(answer));
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        here
-    }
-
-    /// A listener of somebody else's, which passes on all that it hears to a role, if there is one,
-    /// and keeps it too.
-    async fn stranger(role: Option<SocketAddr>) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let keep = Arc::clone(&heard);
-        tokio::spawn(async move {
-            while let Ok((mut caller, _)) = listener.accept().await {
-                let keep = Arc::clone(&keep);
-                tokio::spawn(async move {
-                    let mut bytes = vec![0; 4_096];
-                    while let Ok(count @ 1..) = caller.read(&mut bytes).await {
-                        keep.lock().extend_from_slice(&bytes[..count]);
-                        let Some(role) = role else {
-                            let ok = b"HTTP/1.1 204 No Content\r\nx-chirp-proof: 00\r\n\r\n";
-                            caller.write_all(ok).await.unwrap();
-                            continue;
-                        };
-                        let mut role = TcpStream::connect(role).await.unwrap();
-                        role.write_all(&bytes[..count]).await.unwrap();
-                        let count = role.read(&mut bytes).await.unwrap();
-                        caller.write_all(&bytes[..count]).await.unwrap();
-                    }
-                });
-            }
-        });
-        (address, heard)
-    }
-
-    #[tokio::test]
-    async fn a_stranger_at_the_port_of_a_role_hears_nothing() {
-        let role = serve(echo("public")).await;
-        for relay in [None, Some(role)] {
-            let (address, heard) = stranger(relay).await;
-            let peers = peers();
-            peers.set_remote(Role::User, address, address);
-            for door in [Door::Public, Door::Internal] {
-                let mut secret = request("/echo");
-                secret.headers_mut().insert("x-chirp-service-token", "the token".parse().unwrap());
-                let answer = peers.call(Role::User, 0, door, secret).await;
-                assert!(matches!(answer, Outcome::Failed(_)), "{answer:?}");
-            }
-            peers.check_health().await;
-            assert!(!peers.healthy(Role::User, 0));
-            let heard = String::from_utf8(heard.lock().clone()).unwrap();
-            assert!(heard.contains(proof::PATH), "{heard}");
-            assert!(!heard.contains("the token") && !heard.contains("hello"), "{heard}");
-        }
-        // At its own address the role is believed; with another token it is a stranger, too.
-        for (token, trusted) in [("the token", true), ("another", false)] {
-            let peers = Peers::new(TokioRuntime::handle(), Proof::new(token));
-            peers.set_remote(Role::User, role, role);
-            let answer = peers.call(Role::User, 0, Door::Public, request("/echo")).await;
-            assert_eq!(answer.is_done(), trusted, "{answer:?}");
-        }
-    }
-
-    /// An address where nobody listens.
-    async fn nowhere() -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap()
-    }
-
-    fn peers() -> Arc<Peers> {
-        Peers::new(TokioRuntime::handle(), proof())
-    }
-
-    fn request(path: &str) -> Request<Body> {
-        Request::post(path).body(Body::from("hello")).unwrap()
-    }
-
-    async fn text(answer: Outcome<Response<Body>>) -> String {
-        let body = answer.done().unwrap().into_body().collect().await.unwrap().to_bytes();
-        String::from_utf8(body.to_vec()).unwrap()
-    }
-
-    /// Answers with the door's name, the query and the body.
-    fn echo(door: &'static str) -> Router {
-        let answer = move |uri: Uri, body: String| async move {
-            format!("{door} {} {body}", uri.query().unwrap_or_default())
-        };
-        Router::new().route("/echo", post(answer))
-    }
-
-    #[tokio::test]
-    async fn a_call_reaches_the_replica_and_the_door_it_names_here_and_elsewhere() {
-        let peers = peers();
-        peers.add_local(Role::Tweet, echo("near public"), echo("near internal"));
-        let (public, internal) =
-            (serve(echo("far public")).await, serve(echo("far internal")).await);
-        peers.set_remote(Role::User, public, internal);
-        assert_eq!([Role::Tweet, Role::User, Role::Timeline].map(|r| peers.replicas(r)), [1, 1, 0]);
-        for (role, place) in [(Role::Tweet, "near"), (Role::User, "far")] {
-            for (door, name) in [(Door::Public, "public"), (Door::Internal, "internal")] {
-                let answer = peers.call(role, 0, door, request("/echo?a=1")).await;
-                assert_eq!(text(answer).await, format!("{place} {name} a=1 hello"));
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn what_was_never_sent_has_failed_and_marks_the_replica() {
-        let peers = peers();
-        let none = peers.call(Role::User, 0, Door::Public, request("/")).await;
-        assert!(matches!(none, Outcome::Failed(_)), "{none:?}");
-        assert!(!peers.healthy(Role::User, 0));
-        let address = nowhere().await;
-        peers.set_remote(Role::User, address, address);
-        assert!(peers.healthy(Role::User, 0));
-        let refused = peers.call(Role::User, 0, Door::Public, request("/")).await;
-        assert!(matches!(refused, Outcome::Failed(_)), "{refused:?}");
-        assert!(!peers.healthy(Role::User, 0));
-    }
-
-    #[tokio::test]
-    async fn what_was_sent_and_not_answered_is_unknown() {
-        // Hangs up instead of answering.
-        async fn hang_up() {
-            panic!("as a process that dies");
-        }
-        let address = serve(Router::new().route("/", post(hang_up))).await;
-        let peers = peers();
-        peers.set_remote(Role::User, address, address);
-        let answer = peers.call(Role::User, 0, Door::Public, request("/")).await;
-        assert!(matches!(answer, Outcome::Unknown(_)), "{answer:?}");
-    }
-
-    #[tokio::test]
-    async fn health_follows_readyz_both_ways() {
-        let ready = Arc::new(AtomicBool::new(false));
-        let shared = Arc::clone(&ready);
-        let answer = move || async move {
-            if shared.load(Ordering::SeqCst) {
-                StatusCode::OK
-            } else {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-        };
-        let address = serve(Router::new().route(READYZ, get(answer))).await;
-        let peers = peers();
-        peers.set_remote(Role::Timeline, nowhere().await, address);
-        for now in [false, true, false] {
-            ready.store(now, Ordering::SeqCst);
-            peers.check_health().await;
-            assert_eq!(peers.healthy(Role::Timeline, 0), now);
-        }
-    }
-
-    #[tokio::test]
-    async fn the_watch_ends_with_the_shutdown() {
-        let shutdown = Shutdown::new();
-        let watch = tokio::spawn(peers().watch_health(shutdown.clone()));
-        shutdown.cancel();
-        tokio::time::timeout(Duration::from_secs(5), watch).await.unwrap().unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_stream_passes_through_as_it_is_written() {
-        // The second piece never comes: a buffering client would wait for it for ever.
-        let pieces = || async {
-            let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"one"))]);
-            Body::from_stream(first.chain(stream::pending()))
-        };
-        let address = serve(Router::new().route("/stream", get(pieces))).await;
-        let peers = peers();
-        peers.set_remote(Role::Timeline, address, address);
-        let request = Request::get("/stream").body(Body::empty()).unwrap();
-        let answer = peers.call(Role::Timeline, 0, Door::Public, request).await.done().unwrap();
-        let mut body = answer.into_body().into_data_stream();
-        let first = tokio::time::timeout(Duration::from_secs(5), body.next()).await.unwrap();
-        assert_eq!(first.unwrap().unwrap(), Bytes::from_static(b"one"));
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use super::{
     context::Context,
     exit::{Exit, Failure},
 };
-use crate::config::{Loaded, env, is_secret};
+use crate::config::{Loaded, env};
 
 /// Flags of `config`.
 #[derive(Debug, clap::Args)]
@@ -41,15 +41,11 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
 }
 
 fn entries(loaded: &Loaded) -> Vec<(String, Vec<(String, Value)>)> {
-    let shown = |(key, value): (String, Value)| {
-        let value = if is_secret(&key) { Value::String("***".to_owned()) } else { value };
-        (key, value)
-    };
     let section = |(name, keys): (String, Value)| {
         let keys = keys.as_table().cloned().unwrap_or_else(Table::new);
-        (name, keys.into_iter().map(shown).collect())
+        (name, keys.into_iter().collect())
     };
-    loaded.config.to_table().into_iter().map(section).collect()
+    loaded.config.to_masked_table().into_iter().map(section).collect()
 }
 
 fn as_toml(loaded: &Loaded) -> Vec<String> {

@@ -50,6 +50,12 @@ impl Context {
         self.env.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
+    /// The variables of the environment that are chirp's.
+    pub(crate) fn own_variables(&self) -> Vec<String> {
+        let names = self.env.iter().map(|(name, _)| name.clone());
+        names.filter(|name| name.starts_with(env::PREFIX)).collect()
+    }
+
     /// The configuration, with what `flags` say.
     pub(crate) fn load(&self, flags: Vec<Override>) -> Result<Loaded, Failure> {
         let named = self.global.config.clone().or_else(|| self.env(env::CONFIG).map(PathBuf::from));

@@ -12,7 +12,16 @@ use super::{
 };
 use crate::{
     config::Config,
-    stack::{DataDir, admin::Queues, data_dir::Running, listen::bind, offline},
+    rt::tokio_rt::TokioRuntime,
+    stack::{
+        DataDir, StackError,
+        admin::Queues,
+        containers::{Containers, Engine, images},
+        data_dir::Running,
+        listen::bind,
+        migrate, offline,
+    },
+    wire::routes::Role,
 };
 
 /// Free bytes below which a warning is given: a day of a busy small instance.
@@ -49,6 +58,7 @@ pub(crate) fn run(context: &Context, _args: &Args) -> Result<Exit, Failure> {
         ("data folder", data_folder(&dir)),
         ("free disk", free_disk(dir.root())),
     ];
+    findings.extend(block_on(docker(&config, &dir))?);
     findings.extend(block_on(state(&config, &dir))?);
     let mut bad = 0;
     for (name, finding) in &findings {
@@ -142,11 +152,69 @@ fn free_disk(path: &Path) -> Finding {
     }
 }
 
+/// Whether containers could be started. Whoever does not use them needs no Docker.
+async fn docker(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> {
+    let kind = match dir.kind() {
+        Ok(kind) => kind.unwrap_or_else(|| config.backends.kind.clone()),
+        Err(error) => {
+            let failure = Failure::from(error);
+            return vec![("backends", Fail(failure.sentence, failure.hint))];
+        }
+    };
+    let needed = kind == "containers";
+    let engine = match Engine::ask().await {
+        Ok(engine) => engine,
+        Err(trouble) if needed => {
+            let failure = Failure::from(StackError::from(trouble));
+            return vec![("docker", Fail(failure.sentence, failure.hint))];
+        }
+        Err(trouble) => {
+            let text = format!("{trouble} (only `--backends containers` needs it)");
+            return vec![("docker", Finding::Ok(text))];
+        }
+    };
+    let mut findings = vec![("docker", Finding::Ok(format!("{} answers", engine.version)))];
+    let mut missing = Vec::new();
+    for server in images::SERVERS {
+        let image = images::pinned(server);
+        let chosen = images::named(&config.image, server);
+        if image.present(engine.docker(), chosen).await.is_none() {
+            missing.push(server);
+        }
+    }
+    findings.push((
+        "images",
+        match &*missing {
+            [] => Finding::Ok("all are here".to_owned()),
+            missing => Finding::Ok(format!("{} would be pulled", missing.join(", "))),
+        },
+    ));
+    if needed {
+        findings.push((
+            "containers",
+            match Containers::list(dir).await {
+                Ok(all) if all.is_empty() => Finding::Ok("none".to_owned()),
+                Ok(all) => {
+                    let each = all.iter().map(|one| format!("{} {}", one.server, one.state));
+                    Finding::Ok(each.collect::<Vec<_>>().join(", "))
+                }
+                Err(error) => {
+                    let failure = Failure::from(error);
+                    Fail(failure.sentence, failure.hint)
+                }
+            },
+        ));
+    }
+    findings
+}
+
 async fn state(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> {
     match dir.running() {
         Running::Nothing => {
             let mut findings = vec![("instance", Finding::Ok("nothing runs".to_owned()))];
-            findings.push(("stores", stores(dir).await));
+            let stores =
+                if config.backends.external() { servers(config).await } else { stores(dir).await };
+            findings.push(("stores", stores));
             for (name, address, port) in [
                 ("port", config.up.address, config.up.port),
                 ("admin port", Ipv4Addr::LOCALHOST.into(), config.up.admin_port),
@@ -171,8 +239,26 @@ async fn state(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> {
     }
 }
 
+/// Whether the servers of the durable stores answer, with a schema that this program knows.
+async fn servers(config: &Config) -> Finding {
+    match migrate::check(config, &TokioRuntime::handle(), &Role::ALL).await {
+        Ok(behind) if behind.is_empty() => {
+            Finding::Ok("answer, with the schemas of this version".to_owned())
+        }
+        Ok(behind) => {
+            let names: Vec<String> = behind.into_iter().map(|lacking| lacking.store).collect();
+            let hint = "the next start takes the steps, or `chirp migrate`".to_owned();
+            Warn(format!("the schema is behind: {}", names.join(", ")), hint)
+        }
+        Err(error) => {
+            let failure = Failure::from(error);
+            Fail(failure.sentence, failure.hint)
+        }
+    }
+}
+
 async fn stores(dir: &DataDir) -> Finding {
-    match offline::check(dir).await {
+    match Box::pin(offline::check(dir)).await {
         Ok(true) => Finding::Ok("open, whole, and of this version".to_owned()),
         Ok(false) => Finding::Ok("are made by the first start".to_owned()),
         Err(error) => {

@@ -8,10 +8,10 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
-    context::{Context, not_running},
+    context::{Context, block_on, not_running},
     exit::{Exit, Failure},
 };
-use crate::stack::{DataDir, StackError, data_dir::Running, purge::Purged};
+use crate::stack::{DataDir, StackError, containers::Containers, data_dir::Running, purge::Purged};
 
 /// What a stop may take on top of the time for requests in work.
 const MARGIN: Duration = Duration::from_secs(15);
@@ -23,24 +23,44 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Flags of `down`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Remove all data too
+    /// Remove all data too, with containers that were kept
     #[arg(long)]
     purge: bool,
 }
 
 /// Runs the verb.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let up = context.load(Vec::new())?.config.up;
-    let dir = DataDir::at(&up.data_dir);
-    let told = stop(&dir, up.drain() + MARGIN)?;
-    if told.is_empty() && !args.purge {
-        return Err(not_running(&dir));
-    }
+    let config = context.load(Vec::new())?.config;
+    let dir = DataDir::at(&config.up.data_dir);
+    let told = stop(&dir, config.serve.drain_delay() + config.up.drain() + MARGIN)?;
     if !told.is_empty() {
         context.printer.talk("chirp is down");
     }
+    let removed = match containers(&dir, args.purge) {
+        // The stack has removed them itself, and whatever it could not is removed by the next `up`.
+        Err(failure) if !told.is_empty() && !args.purge => {
+            context
+                .printer
+                .talk(&format!("whether containers are left is unknown: {}", failure.sentence));
+            0
+        }
+        removed => removed?,
+    };
+    if removed > 0 {
+        context.printer.talk(&format!("removed {removed} containers"));
+    }
+    if told.is_empty() && removed == 0 && !args.purge {
+        return Err(not_running(&dir));
+    }
+    let kept = !args.purge && dir.known()?.is_some_and(|known| known.kept);
+    if kept {
+        context.printer.talk("its containers stay with their data; `down --purge` removes them");
+    }
     if args.purge {
         purge(context, &dir)?;
+        if config.backends.external() {
+            context.printer.talk("what the servers of `[backends]` keep is left as it is");
+        }
     }
     Ok(Exit::Ok)
 }
@@ -71,6 +91,16 @@ fn stop(dir: &DataDir, limit: Duration) -> Result<BTreeSet<u32>, Failure> {
         std::thread::sleep(LOOK);
     }
     Ok(told)
+}
+
+/// Removes what a killed stack left, or with `kept` also what was to stay. Gives how many.
+fn containers(dir: &DataDir, kept: bool) -> Result<usize, Failure> {
+    if dir.known()?.is_none_or(|known| known.kind != "containers") {
+        return Ok(0);
+    }
+    // Against another `up` in this instant, whose containers they are then.
+    let _lock = dir.lock_all()?;
+    Ok(block_on(Containers::remove_of(dir, kept))??)
 }
 
 fn purge(context: &Context, dir: &DataDir) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ use crate::{
     config::ConfigError,
     stack::{
         StackError,
+        containers::Trouble,
         data_dir::{KEYS, TOKEN},
         offline,
     },
@@ -38,11 +39,23 @@ pub(crate) enum Exit {
     Timeout = 16,
     /// The system gives too few open files or threads.
     Resources = 17,
+    /// A server that keeps data cannot be used.
+    Store = 18,
+    /// The schema of a store is behind, or not this program's.
+    Schema = 19,
+    /// Docker does not answer, or is too old.
+    Docker = 20,
+    /// An image is neither here nor to be had.
+    Image = 21,
+    /// A container does not start, or has ended.
+    Container = 22,
+    /// The data folder was used with other backends.
+    Backends = 23,
 }
 
 impl Exit {
     /// Every code, in order.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -55,6 +68,12 @@ impl Exit {
         Self::NotRunning,
         Self::Timeout,
         Self::Resources,
+        Self::Store,
+        Self::Schema,
+        Self::Docker,
+        Self::Image,
+        Self::Container,
+        Self::Backends,
     ];
 
     /// The number.
@@ -79,6 +98,12 @@ impl Exit {
             Self::NotRunning => "nothing runs on the data folder",
             Self::Timeout => "it did not become ready, or did not stop, in time",
             Self::Resources => "the system gives too few open files or threads",
+            Self::Store => "a server that keeps data cannot be used",
+            Self::Schema => "the schema of a store is behind, or not this program's",
+            Self::Docker => "Docker does not answer, or is too old",
+            Self::Image => "an image is neither here nor to be had",
+            Self::Container => "a container does not start, or has ended",
+            Self::Backends => "the data folder was used with other backends",
         }
     }
 }
@@ -127,38 +152,36 @@ impl From<StackError> for Failure {
             StackError::Absent(_) => {
                 (Exit::NotRunning, "name the folder with `--data-dir`".to_owned())
             }
-            StackError::Corrupt { path, .. } if path.ends_with(KEYS) => {
-                let hint = "remove the file: a new one is made (access tokens end, clients get new ones)";
-                (Exit::Corrupt, hint.to_owned())
-            }
-            StackError::Corrupt { path, .. } if path.ends_with(TOKEN) => {
-                let hint = "remove the file: a new one is made by the next start";
-                (Exit::Corrupt, hint.to_owned())
-            }
-            StackError::Corrupt { path, .. } => {
-                let folder = quoted(path.parent().unwrap_or(path));
-                let hint = format!(
-                    "restore the file from a copy, or begin anew: `chirp down --purge --data-dir \
-                     {folder}` removes everything in the folder"
-                );
-                (Exit::Corrupt, hint)
-            }
-            StackError::Lost { path, .. } if path.ends_with(offline::COPY) => (
-                Exit::Corrupt,
-                "put the file back from a copy; or, with nothing in its place, `chirp replay \
-                 --since 15d --rebuild` begins it anew, with what the other files still know to have happened since"
-                    .to_owned(),
-            ),
-            StackError::Lost { .. } => (
-                Exit::Corrupt,
-                "put the file back, or the whole folder from a copy; nothing in it was changed"
-                    .to_owned(),
-            ),
+            StackError::Corrupt { path, .. } => (Exit::Corrupt, mend(path)),
+            StackError::Lost { path, .. } => (Exit::Corrupt, bring_back(path).to_owned()),
             StackError::Version { .. } => (
                 Exit::Version,
                 "use the newer program that wrote it, or another folder with `--data-dir`"
                     .to_owned(),
             ),
+            StackError::Store(_) => (
+                Exit::Store,
+                "`chirp config show` says where it is looked for, and as whom".to_owned(),
+            ),
+            StackError::Schema(_) => (
+                Exit::Schema,
+                "`chirp migrate` takes the steps that are missing, `chirp migrate --check` lists them"
+                    .to_owned(),
+            ),
+            StackError::Token(_) => (
+                Exit::Config,
+                "set `serve.service_token` or `serve.service_token_file`, the same for all roles"
+                    .to_owned(),
+            ),
+            StackError::OtherKind { path, found, .. } => (
+                Exit::Backends,
+                format!(
+                    "start it with `--backends {found}`, choose another folder with `--data-dir`, or \
+                     begin anew: `chirp down --purge --data-dir {}` removes its data",
+                    quoted(path)
+                ),
+            ),
+            StackError::Containers(trouble) => in_containers(trouble),
             StackError::Locked { .. } => (
                 Exit::Locked,
                 "`chirp status` shows what runs, `chirp down` stops it; or choose another folder \
@@ -170,6 +193,12 @@ impl From<StackError> for Failure {
                 "`chirp logs` may say why; a role of its own process needs its peers running"
                     .to_owned(),
             ),
+            StackError::Process { name, code, hint, .. } => {
+                let exit = Exit::ALL.into_iter().find(|exit| Some(i32::from(exit.code())) == *code);
+                let hint = hint.clone();
+                let hint = hint.unwrap_or_else(|| format!("`chirp logs {name}` may say why"));
+                (exit.filter(|exit| *exit != Exit::Ok).unwrap_or(Exit::Failure), hint)
+            }
             StackError::Stopped => (Exit::Ok, "start it again when it is wanted".to_owned()),
             StackError::Other { .. } => {
                 (Exit::Failure, "`chirp doctor` checks the surroundings".to_owned())
@@ -177,6 +206,83 @@ impl From<StackError> for Failure {
         };
         Self { exit, sentence, hint }
     }
+}
+
+/// What to do about a damaged file of the data folder.
+fn mend(path: &Path) -> String {
+    if path.ends_with(KEYS) {
+        return "remove the file: a new one is made (access tokens end, clients get new ones)"
+            .to_owned();
+    }
+    if path.ends_with(TOKEN) {
+        return "remove the file: a new one is made by the next start".to_owned();
+    }
+    let folder = quoted(path.parent().unwrap_or(path));
+    format!(
+        "restore the file from a copy, or begin anew: `chirp down --purge --data-dir {folder}` \
+         removes everything in the folder"
+    )
+}
+
+/// What to do about a file of the data folder that is not there.
+fn bring_back(path: &Path) -> &'static str {
+    if path.ends_with(offline::COPY) {
+        return "put the file back from a copy; or, with nothing in its place, `chirp replay --since \
+                15d --rebuild` begins it anew, with what the other files still know to have happened \
+                since";
+    }
+    "put the file back, or the whole folder from a copy; nothing in it was changed"
+}
+
+/// Exit code and hint of what stands in the way of containers.
+fn in_containers(trouble: &Trouble) -> (Exit, String) {
+    let (exit, hint) = match trouble {
+        Trouble::Absent(_) => (
+            Exit::Docker,
+            "install Docker, or set DOCKER_HOST to where it is; `--backends embedded` needs none",
+        ),
+        Trouble::Silent(_) => (
+            Exit::Docker,
+            "start it (`systemctl start docker`), or see whether DOCKER_HOST is right; `--backends \
+             embedded` needs none",
+        ),
+        Trouble::Denied => (
+            Exit::Docker,
+            "add the user to the group of Docker (`usermod -aG docker USER`) and log in again; \
+             `--backends embedded` needs none",
+        ),
+        Trouble::Old { .. } => {
+            (Exit::Docker, "install Docker 19.03 or later; `--backends embedded` needs none")
+        }
+        Trouble::NoImage { server, .. } => {
+            let hint = format!(
+                "set CHIRP_IMAGE_{} to an image that can be had; or build images where none can be \
+                 pulled: `infra/local-images/build` in a checkout of the source",
+                server.to_uppercase()
+            );
+            return (Exit::Image, hint);
+        }
+        Trouble::NoSpace { .. } => (
+            Exit::Container,
+            "make room: `docker system df` shows what takes it, `docker system prune` frees it",
+        ),
+        Trouble::Start { .. } => {
+            (Exit::Container, "`chirp doctor` checks Docker, `docker events` may say why")
+        }
+        Trouble::Ended { .. } => {
+            (Exit::Container, "give Docker more memory: the four servers take 2 GB")
+        }
+        Trouble::Changed { .. } => (
+            Exit::Container,
+            "use the chirp and the image that made it, or begin anew: `chirp down --purge` removes \
+             containers and data",
+        ),
+        Trouble::Late { .. } => (
+            Exit::Timeout,
+            "allow more with `up.containers_timeout_ms`; the first start also pulls the images",
+        ),
+    };
+    (exit, hint.to_owned())
 }
 
 impl From<clap::Error> for Failure {

@@ -12,7 +12,7 @@ use super::{
     context::Context,
     exit::{Exit, Failure},
 };
-use crate::stack::StackError;
+use crate::stack::{StackError, data_dir::Seat};
 
 /// How often the file is looked at for more.
 const LOOK: Duration = Duration::from_millis(200);
@@ -22,6 +22,9 @@ const TAIL_BYTES_MAX: u64 = 8 << 20;
 /// Flags of `logs`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// A process of `up --processes`, such as `timeline-1`
+    #[arg(value_name = "PROCESS", value_parser = process)]
+    process: Option<Seat>,
     /// Go on printing what is added
     #[arg(long, short)]
     follow: bool,
@@ -30,9 +33,14 @@ pub(crate) struct Args {
     lines: usize,
 }
 
+fn process(name: &str) -> Result<Seat, String> {
+    Seat::parse(name).ok_or_else(|| "it must be a role, or look like `timeline-1`".to_owned())
+}
+
 /// Runs the verb.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let path = context.data_dir()?.log_file();
+    let dir = context.data_dir()?;
+    let path = args.process.map_or_else(|| dir.log_file(), |of| dir.log_file_of(&of.to_string()));
     let failed = |error| Failure::from(StackError::other("read the log file", error));
     let Ok(mut file) = File::open(&path) else {
         let sentence = format!("there is no log file `{}`", path.display());

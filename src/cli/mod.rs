@@ -11,7 +11,9 @@ mod doctor;
 mod down;
 mod exit;
 mod logs;
+mod migrate;
 mod printer;
+mod reap;
 mod replay;
 mod serve;
 mod sim;
@@ -68,12 +70,17 @@ enum Verb {
     Doctor(doctor::Args),
     /// Publish again everything that was committed since a time: the one repair tool
     Replay(replay::Args),
+    /// Bring the schemas of the stores up to date, or say what they lack
+    Migrate(migrate::Args),
     /// Simulate the system on a virtual clock
     Sim(sim::Args),
     /// Show the effective configuration
     Config(config::Args),
     /// Print completions for a shell
     Completions(completions::Args),
+    /// Remove containers once their stack has gone
+    #[command(name = "__reap", hide = true)]
+    Reap(reap::Args),
 }
 
 /// Parses, dispatches, and gives the exit code.
@@ -105,8 +112,10 @@ pub fn main() -> ExitCode {
         Verb::Serve(args) => serve::run(&context, &args),
         Verb::Doctor(args) => doctor::run(&context, &args),
         Verb::Replay(args) => replay::run(&context, &args),
+        Verb::Migrate(args) => migrate::run(&context, &args),
         Verb::Sim(args) => sim::run(&context, &args),
         Verb::Config(args) => config::run(&context, &args),
+        Verb::Reap(args) => reap::run(&args),
         Verb::Completions(args) => completions::run(&context, &args, command()),
     };
     let exit = result.unwrap_or_else(|failure: Failure| {

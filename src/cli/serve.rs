@@ -5,16 +5,16 @@ use std::{net::SocketAddr, sync::Arc};
 use super::{
     context::{Context, block_on_all_cores, enough_files},
     exit::{Exit, Failure},
-    up::stopped_early,
+    up::{log_to_file, stopped_early},
 };
 use crate::{
     config::{Config, Override, env},
-    rt::tokio_rt::TokioRuntime,
+    rt::{Shutdown, tokio_rt::TokioRuntime},
     services::timeline::Halves,
     stack::{
-        StackError,
+        DataDir, StackError,
         crash_marks::CrashMarks,
-        serve::{Peer, Process},
+        serve::{Peer, Process, Told},
         signals::Signals,
     },
     telemetry::logs,
@@ -23,10 +23,11 @@ use crate::{
 
 /// Flags of `serve`.
 ///
-/// Processes over one data folder find each other through it. What is limited, because the
-/// embedded caches live in the process of the timeline role: each role runs in one process per
-/// data folder, and `Prefer: wait` is answered by its time-out unless the tweet and the timeline
-/// role share a process.
+/// Processes over one data folder find each other through it; or `[peers]` of the configuration says
+/// where the others are. Over embedded stores, whose caches live in the process of the timeline role,
+/// each role runs in one process per data folder, and `Prefer: wait` is answered by its time-out
+/// unless the tweet and the timeline role share a process. Over servers (`[backends] kind =
+/// "external"`) a role may run in any number of processes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Which roles: `gateway`, `user`, `tweet`, `timeline`, with commas; or `all`
@@ -47,6 +48,10 @@ pub(crate) struct Args {
     /// `user=127.0.0.1:9001,internal=127.0.0.1:9002`; may be repeated
     #[arg(long, value_name = "PEER", value_parser = peer)]
     peer: Vec<Peer>,
+    /// The name of a process of `up --processes`: it logs to a file of this name, and stops when its
+    /// standard input ends
+    #[arg(long, value_name = "NAME", hide = true)]
+    supervised: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -118,7 +123,23 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     if args.port.is_none() && !chosen.contains(&Role::Gateway) {
         config.up.port = 0;
     }
+    check_backends(&config)?;
     block_on_all_cores(until_told(context, config, &chosen, args))?
+}
+
+/// Refuses backends that a role cannot open, and a folder whose data is elsewhere.
+fn check_backends(config: &Config) -> Result<(), Failure> {
+    let dir = DataDir::at(&config.up.data_dir);
+    let kind = &*config.backends.kind;
+    match (kind, dir.kind()?.as_deref()) {
+        ("containers" | "auto", _) => {
+            let sentence = format!("`backends.kind` is `{kind}`, which only `chirp up` starts");
+            let hint = "set it to `embedded`, or to `external` with the servers' addresses";
+            Err(Failure::new(Exit::Config, sentence, hint))
+        }
+        ("embedded", _) | ("external", Some("embedded")) => Ok(dir.check_kind(kind)?),
+        _ => Ok(()),
+    }
 }
 
 async fn until_told(
@@ -131,11 +152,23 @@ async fn until_told(
         Signals::catch().map_err(|error| StackError::other("catch signals", error))?;
     let marks = context.env(env::CRASH_MARKS).map(|path| CrashMarks::open(path.as_ref()));
     let marks = marks.transpose().map_err(|error| StackError::other("write marks", error))?;
-    logs::install(std::io::stderr, &config.log);
+    let lines = match &args.supervised {
+        None => {
+            logs::install(std::io::stderr, &config.log);
+            None
+        }
+        Some(name) => {
+            let followed = signals.follow_parent();
+            followed.map_err(|error| StackError::other("start a thread", error))?;
+            Some(log_to_file(&DataDir::at(&config.up.data_dir).log_file_of(name), &config)?)
+        }
+    };
     let rt = TokioRuntime::with_points(marks.as_ref().map(CrashMarks::hook));
     let names = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(",");
-    let halves = args.worker.halves();
-    let mut start = std::pin::pin!(Process::start(Arc::new(config), rt, roles, halves, &args.peer));
+    let told =
+        Told { roles: roles.to_vec(), halves: args.worker.halves(), peers: args.peer.clone() };
+    let stop = Shutdown::new();
+    let mut start = std::pin::pin!(Process::start(Arc::new(config), rt, told, &stop));
     let started = tokio::select! {
         biased;
         () = signals.next() => None,
@@ -143,8 +176,13 @@ async fn until_told(
     };
     let Some(started) = started else {
         signals.next_one_kills();
+        stop.cancel();
         // It is not dropped: a thread may be making files, which are closed once they are open.
-        start.await?.stop().await;
+        match start.await {
+            Ok(process) => process.stop().await,
+            Err(StackError::Stopped) => {}
+            Err(error) => return Err(error.into()),
+        }
         return Ok(stopped_early(context));
     };
     let mut process = started?;
@@ -168,6 +206,10 @@ async fn until_told(
     signals.next_one_kills();
     tracing::info!(roles = names, "stopping");
     process.stop().await;
+    if let Some(lines) = lines {
+        tracing::info!(roles = names, "stopped");
+        lines.flush();
+    }
     Ok(Exit::Ok)
 }
 

@@ -10,6 +10,7 @@ use super::{
 use crate::stack::{
     DataDir,
     admin::Queues,
+    containers::{Container, Containers},
     data_dir::{RunFile, Running},
 };
 
@@ -25,6 +26,9 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize)]
 struct Status {
     processes: Vec<Process>,
+    /// Absent unless the data folder has some.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    containers: Vec<Container>,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,7 +49,13 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         return show(context, &dir, false);
     }
     let processes = look(&dir)?;
-    let json = serde_json::to_string(&Status { processes });
+    let containers = block_on(Containers::list(&dir))?.unwrap_or_else(|error| {
+        context
+            .printer
+            .talk(&format!("containers are not shown: {}", Failure::from(error).sentence));
+        Vec::new()
+    });
+    let json = serde_json::to_string(&Status { processes, containers });
     context.printer.data(&json.expect("a status has only string keys"))?;
     Ok(Exit::Ok)
 }
@@ -60,6 +70,9 @@ pub(crate) fn show(context: &Context, dir: &DataDir, talk: bool) -> Result<Exit,
         }
         p.data(text)
     };
+    if talk && let Some(run) = dir.supervised() {
+        up::ready_block(context, dir, &run, None);
+    }
     for process in look(dir)? {
         let state = if process.ready { p.green("ready") } else { p.yellow("not ready") };
         match process.role {
@@ -91,6 +104,22 @@ pub(crate) fn show(context: &Context, dir: &DataDir, talk: bool) -> Result<Exit,
                 outbox.lag_ms
             ))?;
         }
+    }
+    // Whoever asks for the stack is told of it also if Docker does not answer.
+    match block_on(Containers::list(dir))? {
+        Ok(containers) => {
+            for container in containers {
+                line(&format!(
+                    "  {:<20}{}  {}  {}  {}",
+                    format!("container {}", container.server),
+                    container.state,
+                    container.address,
+                    container.image,
+                    container.name
+                ))?;
+            }
+        }
+        Err(error) => line(&format!("  containers          {}", Failure::from(error).sentence))?,
     }
     Ok(Exit::Ok)
 }

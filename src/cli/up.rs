@@ -1,24 +1,27 @@
 //! `chirp up`: the whole stack in one process.
 
 use std::{
-    io::Read,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
-    context::{Context, block_on_all_cores, call_me, enough_files},
+    context::{Context, block_on, block_on_all_cores, call_me, enough_files},
     exit::{Exit, Failure, quoted},
     status,
 };
 use crate::{
-    config::{Config, Override, env},
+    config::{Config, KINDS, Override, env},
     rt::{Shutdown, tokio_rt::TokioRuntime},
     stack::{
         DataDir, StackError,
+        containers::Engine,
         crash_marks::CrashMarks,
         data_dir::{RunFile, Running},
+        processes::Program,
         signals::Signals,
         up::{Phase, Prepared, Progress},
     },
@@ -30,7 +33,22 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Flags of `up`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[expect(clippy::doc_markdown, reason = "it is the help that people read")]
 pub(crate) struct Args {
+    /// What fills the ports: files of the data folder (`embedded`); PostgreSQL, Redis, Cassandra and an
+    /// emulator of AWS in containers (`containers`); containers where Docker answers, else files
+    /// (`auto`); or the servers of the configuration (`external`) [default: embedded]
+    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    backends: Option<String>,
+    /// Keep containers, and what is in them, for the next `up`; without it they go with the stack. Once
+    /// kept they stay until `down --purge`
+    #[arg(long)]
+    reuse: bool,
+    /// Run every replica of a role as a process of its own, with a log file of its own, that is started
+    /// again if it dies. Over embedded stores, which have one owner each, a role has one
+    #[arg(long)]
+    processes: bool,
     /// Give the terminal back once the stack is ready
     #[arg(long, short)]
     detach: bool,
@@ -61,6 +79,16 @@ impl Args {
         .into_iter()
         .flatten()
         .collect();
+        if let Some(kind) = &self.backends {
+            all.push(Override { flag: "--backends", key: "backends.kind", value: kind.clone() });
+        }
+        if self.processes {
+            let value = "true".to_owned();
+            all.push(Override { flag: "--processes", key: "up.processes", value });
+        }
+        if self.reuse {
+            all.push(Override { flag: "--reuse", key: "up.reuse", value: "true".to_owned() });
+        }
         for (key, count) in &self.replicas {
             all.push(Override { flag: "--replicas", key, value: count.to_string() });
         }
@@ -82,23 +110,48 @@ fn replicas(text: &str) -> Result<(&'static str, u64), String> {
 
 /// Runs the verb.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let config = context.load(args.overrides())?.config;
+    let mut config = context.load(args.overrides())?.config;
     let dir = DataDir::at(&config.up.data_dir);
-    if let Running::Up(_) = dir.running() {
+    if is_up(&dir) {
         return already_up(context, &dir);
     }
     enough_files()?;
     if args.detach {
         return detach(context, &config, &dir);
     }
+    if config.backends.kind == "auto" {
+        let (kind, why) = block_on(automatic(&dir))??;
+        context.printer.talk(&format!("{kind} backends, as {why}"));
+        config.backends.kind = kind;
+    }
     if args.detached {
         // Fails only for a leader of a group, which nobody but `--detach` starts us as.
         let _ = rustix::process::setsid();
     }
-    match block_on_all_cores(until_told(context, config))?? {
+    match block_on_all_cores(until_told(context, args, config))?? {
         Some(exit) => Ok(exit),
         None => already_up(context, &dir),
     }
+}
+
+/// What `auto` means for a folder, and why.
+async fn automatic(dir: &DataDir) -> Result<(String, String), StackError> {
+    if let Some(kind) = dir.kind()? {
+        return Ok((kind, format!("`{}` has its data there", dir.root().display())));
+    }
+    Ok(match Engine::ask().await {
+        Ok(engine) => ("containers".to_owned(), format!("Docker {} answers", engine.version)),
+        Err(trouble) => ("embedded".to_owned(), trouble.to_string()),
+    })
+}
+
+pub(super) fn own_program() -> Result<PathBuf, Failure> {
+    let own = std::env::current_exe();
+    own.map_err(|error| StackError::other("find this program's file", error).into())
+}
+
+fn is_up(dir: &DataDir) -> bool {
+    matches!(dir.running(), Running::Up(_)) || dir.supervised().is_some()
 }
 
 fn already_up(context: &Context, dir: &DataDir) -> Result<Exit, Failure> {
@@ -112,26 +165,31 @@ async fn prepare(
     progress: &Progress<'_>,
 ) -> Result<Option<Prepared>, StackError> {
     let dir = DataDir::at(&config.up.data_dir);
+    let limit = config.up.ready_timeout() + config.up.containers_timeout();
     let began = Instant::now();
     loop {
         let locked = match Prepared::new(Arc::clone(config), progress).await {
             Err(error @ StackError::Locked { .. }) => error,
             other => return other.map(Some),
         };
-        while dir.running() == Running::Starting && began.elapsed() < config.up.ready_timeout() {
+        while dir.running() == Running::Starting && began.elapsed() < limit {
             tokio::time::sleep(LOOK).await;
         }
         match dir.running() {
-            Running::Up(_) => return Ok(None),
+            _ if is_up(&dir) => return Ok(None),
             // The other one has failed, or stopped: it is our turn.
-            Running::Nothing => {}
+            Running::Nothing | Running::Up(_) => {}
             Running::Starting | Running::Roles(_) => return Err(locked),
         }
     }
 }
 
 /// Runs the stack; `None` if there is one already.
-async fn until_told(context: &Context, config: Config) -> Result<Option<Exit>, Failure> {
+async fn until_told(
+    context: &Context,
+    args: &Args,
+    config: Config,
+) -> Result<Option<Exit>, Failure> {
     let began = Instant::now();
     let mut signals =
         Signals::catch().map_err(|error| StackError::other("catch signals", error))?;
@@ -151,10 +209,11 @@ async fn until_told(context: &Context, config: Config) -> Result<Option<Exit>, F
         prepared = prepare(&config, &progress) => prepared?,
     };
     let Some(prepared) = prepared else { return Ok(None) };
-    let lines = log_to_file(prepared.dir(), &config)?;
+    let lines = log_to_file(&prepared.dir().log_file(), &config)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "starting");
     let told = Shutdown::new();
-    let mut start = std::pin::pin!(prepared.start(rt, &progress, &told));
+    let program = Program { path: own_program()?, forget: context.own_variables() };
+    let mut start = std::pin::pin!(prepared.start(rt, &program, &progress, &told));
     let started = tokio::select! {
         biased;
         () = signals.next() => None,
@@ -176,7 +235,9 @@ async fn until_told(context: &Context, config: Config) -> Result<Option<Exit>, F
         marks.write("idle");
     }
     tracing::info!(address = %stack.run_file().address, "ready");
-    ready_block(context, stack.dir(), stack.run_file(), Some(began.elapsed()));
+    if !args.detached {
+        ready_block(context, stack.dir(), stack.run_file(), Some(began.elapsed()));
+    }
 
     signals.next().await;
     signals.next_one_kills();
@@ -194,9 +255,10 @@ pub(super) fn stopped_early(context: &Context) -> Exit {
     Exit::Ok
 }
 
-fn log_to_file(dir: &DataDir, config: &Config) -> Result<logs::Lines, Failure> {
-    let (lines, pump) = logs::file(&dir.log_file(), &config.log).map_err(|error| {
-        let (path, reason) = (dir.log_file(), error.to_string());
+/// From now on what is logged goes to the file `path`.
+pub(super) fn log_to_file(path: &Path, config: &Config) -> Result<logs::Lines, Failure> {
+    let (lines, pump) = logs::file(path, &config.log).map_err(|error| {
+        let (path, reason) = (path.to_owned(), error.to_string());
         StackError::Unwritable { path, reason }
     })?;
     std::thread::Builder::new()
@@ -218,8 +280,9 @@ pub(crate) fn ready_block(context: &Context, dir: &DataDir, run: &RunFile, took:
     p.talk(&format!("  page    {}", p.bold(&format!("{url}/"))));
     p.talk(&format!("  API     {url}  (see docs/api.md)"));
     p.talk(&format!("  admin   http://{}/queues, /metrics, /config", run.admin));
-    p.talk(&format!("  data    {}  (kept; `down --purge` removes it)", quoted(&root)));
-    p.talk(&format!("  logs    {}", quoted(&logs)));
+    p.talk(&format!("  data    {}", data(dir, &root)));
+    let each = if dir.supervised().is_some() { "  (and one of each process)" } else { "" };
+    p.talk(&format!("  logs    {}{each}", quoted(&logs)));
     p.talk("\nOpen the page in two browsers, or try:\n");
     p.talk(&format!(
         "  curl -s {url}/users -H 'content-type: application/json' \
@@ -228,13 +291,27 @@ pub(crate) fn ready_block(context: &Context, dir: &DataDir, run: &RunFile, took:
     p.talk(&format!("  {}\n", call_me("status", dir)));
 }
 
+/// Where the data is, and how long.
+fn data(dir: &DataDir, root: &Path) -> String {
+    let root = quoted(root);
+    match dir.known() {
+        Ok(Some(known)) if known.kind == "external" => {
+            "on the servers of the configuration".to_owned()
+        }
+        Ok(Some(known)) if known.kept => {
+            format!("in containers of {root}  (kept; `down --purge` removes it)")
+        }
+        Ok(Some(_)) => "in containers  (gone when the stack stops; `--reuse` keeps it)".to_owned(),
+        _ => format!("{root}  (kept; `down --purge` removes it)"),
+    }
+}
+
 /// Starts this program again without the terminal, and waits until it is ready.
 fn detach(context: &Context, config: &Config, dir: &DataDir) -> Result<Exit, Failure> {
     let began = Instant::now();
     let failed = |error| Failure::from(StackError::other("start chirp in the background", error));
-    let own = std::env::current_exe().map_err(failed)?;
     let flags = std::env::args_os().skip(1).filter(|flag| flag != "--detach" && flag != "-d");
-    let mut child = Command::new(own)
+    let mut child = Command::new(own_program()?)
         .args(flags)
         .arg("--detached")
         .stdin(Stdio::null())
@@ -242,14 +319,19 @@ fn detach(context: &Context, config: &Config, dir: &DataDir) -> Result<Exit, Fai
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let limit = config.up.ready_timeout() + Duration::from_secs(5);
+    let talk = child.stderr.take().map(|said| {
+        let printer = context.printer;
+        // What it says on the way, and at last why it failed.
+        std::thread::spawn(move || {
+            BufReader::new(said).lines().map_while(Result::ok).for_each(|line| printer.talk(&line));
+        })
+    });
+    let limit = config.up.ready_timeout() + config.up.containers_timeout() + Duration::from_secs(5);
     while began.elapsed() < limit {
         if let Some(status) = child.try_wait().map_err(failed)? {
-            let mut said = String::new();
-            if let Some(mut stderr) = child.stderr.take() {
-                drop(stderr.read_to_string(&mut said));
+            if let Some(talk) = talk {
+                drop(talk.join());
             }
-            context.printer.talk(said.trim_end());
             let exit = Exit::ALL.into_iter().find(|e| Some(i32::from(e.code())) == status.code());
             return Ok(exit.unwrap_or(Exit::Failure));
         }

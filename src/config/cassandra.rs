@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, Secret, redis::split, within};
+use super::{Invalid, Secret, host_port, within};
 
 /// Where the durable copy of tweets and graph is, and what a call may cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,10 +20,16 @@ pub struct Cassandra {
     /// A PEM file with the authorities to trust instead of the public ones. Default empty: the public
     /// ones.
     pub ca_file: String,
+    /// The name that every node's certificate must carry. Amazon Keyspaces has that of its region,
+    /// `cassandra.REGION.amazonaws.com`. Default empty: the address at which a node is dialled.
+    pub tls_name: String,
     /// Who logs in; empty: nobody does. Default empty.
     pub username: String,
     /// The password. Default empty.
     pub password: Secret,
+    /// Copies of every row in each data centre, if `chirp migrate` has to make the keyspace. Default 1,
+    /// for a single node; three nodes or more need 3 to bear the loss of one.
+    pub replicas: u64,
     /// How long making a connection may take, in milliseconds. Default 2,000.
     pub connect_timeout_ms: u64,
     /// How long one statement may take, in milliseconds, with its retries. Default 2,000: a healthy
@@ -43,8 +49,10 @@ impl Default for Cassandra {
             keyspace: "chirp".to_owned(),
             tls: false,
             ca_file: String::new(),
+            tls_name: String::new(),
             username: String::new(),
             password: Secret::default(),
+            replicas: 1,
             connect_timeout_ms: 2_000,
             call_ms: 2_000,
             connections: 2,
@@ -77,7 +85,7 @@ impl Cassandra {
     /// The first value that is out of range.
     pub fn validate(&self) -> Result<(), Invalid> {
         within("cassandra.addresses", self.nodes().count() as u64, 1, 64)?;
-        if let Some(wrong) = self.nodes().find(|address| split(address).is_none()) {
+        if let Some(wrong) = self.nodes().find(|address| host_port(address).is_none()) {
             let problem = format!("has `{wrong}`, which is not `host:port`");
             return Err(Invalid { key: "cassandra.addresses", problem });
         }
@@ -88,6 +96,7 @@ impl Cassandra {
             let problem = "must be 1 to 48 of a-z, 0-9 and `_`, a letter first".to_owned();
             return Err(Invalid { key: "cassandra.keyspace", problem });
         }
+        within("cassandra.replicas", self.replicas, 1, 9)?;
         within("cassandra.connect_timeout_ms", self.connect_timeout_ms, 10, 60_000)?;
         within("cassandra.call_ms", self.call_ms, 10, 60_000)?;
         within("cassandra.connections", self.connections, 1, 64)?;

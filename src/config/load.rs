@@ -12,7 +12,7 @@ use std::{
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::{Config, Invalid, env};
+use super::{Config, Invalid, MASK, env, is_secret};
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,7 +222,8 @@ impl Merge {
             _ => "a text",
         };
         let (origin, key) = (origin.to_string(), key.to_owned());
-        Err(ConfigError::WrongType { origin, key, found: value.to_string(), wanted })
+        let found = shown(&key, &value);
+        Err(ConfigError::WrongType { origin, key, found, wanted })
     }
 
     fn slot(&mut self, key: &str, origin: &Origin) -> Result<&mut Value, ConfigError> {
@@ -261,7 +262,7 @@ impl Merge {
             let mut one = defaults.clone();
             one.get_mut(section)?.as_table_mut()?.insert(name.to_owned(), value.clone());
             let error = Config::deserialize(one).err()?;
-            Some((value.to_string(), error.message().to_owned()))
+            Some((shown(key, value), range_of(error.message())))
         };
         for (key, origin) in &self.origins {
             if let Some((found, why)) = bad(key) {
@@ -272,6 +273,22 @@ impl Merge {
         let (origin, why) = ("the configuration".to_owned(), problem.to_owned());
         ConfigError::Malformed { origin, key: "?".to_owned(), found: "?".to_owned(), why }
     }
+}
+
+/// The value as an error may show it.
+fn shown(key: &str, value: &Value) -> String {
+    if is_secret(key) { MASK.to_owned() } else { value.to_string() }
+}
+
+/// What the parser says of a number that its type cannot hold, as [`super::within`] would say it.
+fn range_of(problem: &str) -> String {
+    let max = match problem.rsplit_once("expected ").map(|(_, wanted)| wanted) {
+        Some("u16") => u64::from(u16::MAX),
+        Some("u32") => u64::from(u32::MAX),
+        Some("u64") => i64::MAX.unsigned_abs(),
+        _ => return problem.to_owned(),
+    };
+    format!("allowed are 0 to {max}")
 }
 
 /// The known name that differs least from `name`, if it looks like a slip of the hand.
@@ -351,6 +368,23 @@ mod tests {
             ),
             (file("[up]\nport = -1"), "chirp.toml sets `up.port` to -1, which cannot be: "),
             (
+                file("[postgres]\nport = 70000"),
+                "chirp.toml sets `postgres.port` to 70000, which cannot be: allowed are 0 to 65535",
+            ),
+            (
+                env("CHIRP_POSTGRES_CONNECTIONS_MAX", "5000000000"),
+                "CHIRP_POSTGRES_CONNECTIONS_MAX sets `postgres.connections_max` to 5000000000, \
+                 which cannot be: allowed are 0 to 4294967295",
+            ),
+            (
+                file("[postgres]\npassword = 1234567"),
+                "chirp.toml sets `postgres.password` to ***, which is not a text",
+            ),
+            (
+                env("CHIRP_SERVE_SERVICE_TOKEN", "1234567"),
+                "CHIRP_SERVE_SERVICE_TOKEN is refused: `serve.service_token` must be 32",
+            ),
+            (
                 env("CHIRP_UP_ADDRESS", "here"),
                 "CHIRP_UP_ADDRESS sets `up.address` to \"here\", which cannot be: ",
             ),
@@ -363,6 +397,7 @@ mod tests {
         ] {
             let text = load(&sources).unwrap_err().to_string();
             assert!(text.starts_with(wanted), "{text}\nwanted {wanted}");
+            assert!(!text.contains("1234567"), "{text}");
         }
     }
 

@@ -11,11 +11,15 @@ pub mod env;
 mod fanout;
 mod gateway;
 mod http;
+mod image;
 pub mod load;
 mod log;
+mod media;
+mod peers;
 mod postgres;
-pub mod redis;
+mod redis;
 mod relay;
+mod serve;
 mod timeline;
 mod up;
 
@@ -27,10 +31,14 @@ pub use cassandra::Cassandra;
 pub use fanout::Fanout;
 pub use gateway::Gateway;
 pub use http::Http;
+pub use image::Image;
 pub use load::{ConfigError, Loaded, Origin, Override, Sources, load};
 pub use log::{LEVELS, Log};
+pub use media::Media;
+pub use peers::{Peers, Place};
 pub use postgres::{Postgres, TLS_MODES};
 pub use relay::Relay;
+pub use serve::Serve;
 pub use timeline::Timeline;
 pub use up::Up;
 
@@ -54,6 +62,8 @@ pub struct Services {
     pub timeline: Timeline,
     /// Writing timelines.
     pub fanout: Fanout,
+    /// Pictures, from their upload to their end.
+    pub media: Media,
 }
 
 /// Everything: the sections of the services, and those that only the stack reads.
@@ -62,13 +72,22 @@ pub struct Config {
     /// Where a local stack listens and keeps its data.
     #[serde(default)]
     pub up: Up,
+    /// What a role in a process of its own needs besides.
+    #[serde(default)]
+    pub serve: Serve,
+    /// Where the other roles are.
+    #[serde(default)]
+    pub peers: Peers,
     /// What is logged.
     #[serde(default)]
     pub log: Log,
     /// Which stores fill the ports.
     #[serde(default)]
     pub backends: Backends,
-    /// Where PostgreSQL is.
+    /// Which images `up` takes for containers.
+    #[serde(default)]
+    pub image: Image,
+    /// Where `PostgreSQL` is.
     #[serde(default)]
     pub postgres: Postgres,
     /// Where Redis is.
@@ -92,8 +111,11 @@ impl Config {
     /// The first value that is out of range.
     pub fn validate(&self) -> Result<(), Invalid> {
         self.up.validate()?;
+        self.serve.validate()?;
+        self.peers.validate()?;
         self.log.validate()?;
         self.backends.validate()?;
+        self.image.validate()?;
         self.postgres.validate()?;
         self.redis.validate()?;
         self.cassandra.validate()?;
@@ -107,6 +129,20 @@ impl Config {
         toml::Table::try_from(self).expect("sections are tables of numbers and texts")
     }
 
+    /// The same, for other eyes: a secret that is set is [`MASK`].
+    #[must_use]
+    pub fn to_masked_table(&self) -> toml::Table {
+        let mut table = self.to_table();
+        for (_, section) in &mut table {
+            for (key, value) in section.as_table_mut().into_iter().flatten() {
+                if is_secret(key) && value.as_str() != Some("") {
+                    *value = toml::Value::String(MASK.to_owned());
+                }
+            }
+        }
+        table
+    }
+
     /// Free ports, cheap hashing and generous rate limits.
     #[must_use]
     pub fn for_tests() -> Self {
@@ -114,7 +150,11 @@ impl Config {
     }
 }
 
-/// Whether the value of `key` must not be shown.
+/// What is shown in the place of a secret.
+pub const MASK: &str = "***";
+
+/// Whether the value of `key` must not be shown. Every field of the type [`Secret`] has such a name,
+/// so that nobody need look at types; a test holds that.
 #[must_use]
 pub fn is_secret(key: &str) -> bool {
     ["secret", "token", "password"].iter().any(|word| key.ends_with(word))
@@ -150,6 +190,18 @@ pub(crate) fn within(key: &'static str, value: u64, low: u64, high: u64) -> Resu
     }
 }
 
+/// Host and port of `host:port`; a host with colons stands in brackets.
+#[must_use]
+pub fn host_port(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if bracketed.is_none() && host.contains(':') {
+        return None;
+    }
+    let host = bracketed.unwrap_or(host);
+    (!host.is_empty()).then_some((host, port.parse().ok()?))
+}
+
 impl Services {
     /// Checks every section.
     ///
@@ -161,12 +213,57 @@ impl Services {
         self.gateway.validate()?;
         self.relay.validate()?;
         self.timeline.validate()?;
-        self.fanout.validate()
+        self.fanout.validate()?;
+        self.media.validate()
     }
 
     /// Cheap hashing and generous rate limits.
     #[must_use]
     pub fn for_tests() -> Self {
-        Self { auth: Auth::for_tests(), http: Http::for_tests(), ..Self::default() }
+        let (auth, http, media) = (Auth::for_tests(), Http::for_tests(), Media::for_tests());
+        Self { http, auth, media, ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_hosts_with_ports() {
+        assert_eq!(host_port("cache.local:6379"), Some(("cache.local", 6379)));
+        assert_eq!(host_port("[::1]:1"), Some(("::1", 1)));
+        for wrong in ["cache", ":1", "::1:1", "a:66000", "a:"] {
+            assert_eq!(host_port(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_is_set_is_masked_and_an_empty_one_is_seen_to_be_empty() {
+        let secret = |text: &str| Secret(text.to_owned());
+        let mut config = Config::default();
+        config.postgres.password = secret("hunter2");
+        config.serve.service_token = secret("hunter2");
+        config.aws.access_key_secret = secret("hunter2");
+        let table = config.to_masked_table();
+        assert!(!toml::to_string(&table).unwrap().contains("hunter2"));
+        assert_eq!(table["postgres"]["password"].as_str(), Some(MASK));
+        assert_eq!(table["redis"]["password"].as_str(), Some(""));
+        assert_eq!(table["serve"]["service_token_file"].as_str(), Some(""));
+    }
+
+    #[test]
+    fn every_field_that_is_a_secret_is_known_by_its_name() {
+        let sections = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/config"));
+        let mut secrets = 0;
+        for section in sections.unwrap() {
+            let text = std::fs::read_to_string(section.unwrap().path()).unwrap();
+            let fields = text.lines().filter_map(|line| line.trim().strip_prefix("pub "));
+            for name in fields.filter_map(|field| field.strip_suffix(": Secret,")) {
+                secrets += 1;
+                assert!(is_secret(name), "`{name}` would be shown");
+            }
+        }
+        assert!(secrets >= 5, "only {secrets} were found");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, Secret, within};
+use super::{Invalid, Secret, host_port, within};
 
 /// Where the shared caches are, and how long they are waited for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub struct Redis {
     pub cluster: bool,
     /// Whether connections are encrypted, and the servers' names checked. Default false.
     pub tls: bool,
+    /// A PEM file with the authorities to trust instead of the machine's. Default empty: the machine's.
+    pub ca_file: String,
     /// Who logs in; empty: the server's default user. Default empty.
     pub username: String,
     /// The password; empty: none is sent. Default empty.
@@ -52,6 +54,7 @@ impl Default for Redis {
             addresses: "127.0.0.1:6379".to_owned(),
             cluster: false,
             tls: false,
+            ca_file: String::new(),
             username: String::new(),
             password: Secret::default(),
             namespace: "chirp".to_owned(),
@@ -106,7 +109,7 @@ impl Redis {
         if !self.cluster && self.nodes().count() > 1 {
             return refuse("redis.addresses", "has several servers, which needs `redis.cluster`");
         }
-        if let Some(wrong) = self.nodes().find(|address| split(address).is_none()) {
+        if let Some(wrong) = self.nodes().find(|address| host_port(address).is_none()) {
             let problem = format!("has `{wrong}`, which is not `host:port`");
             return Err(Invalid { key: "redis.addresses", problem });
         }
@@ -127,30 +130,9 @@ impl Redis {
     }
 }
 
-/// Host and port of `host:port`; a host with colons stands in brackets.
-#[must_use]
-pub fn split(address: &str) -> Option<(&str, u16)> {
-    let (host, port) = address.rsplit_once(':')?;
-    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    if bracketed.is_none() && host.contains(':') {
-        return None;
-    }
-    let host = bracketed.unwrap_or(host);
-    (!host.is_empty()).then_some((host, port.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_hosts_with_ports() {
-        assert_eq!(split("cache.local:6379"), Some(("cache.local", 6379)));
-        assert_eq!(split("[::1]:1"), Some(("::1", 1)));
-        for wrong in ["cache", ":1", "::1:1", "a:66000", "a:"] {
-            assert_eq!(split(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn what_cannot_work_is_refused() {

@@ -42,6 +42,15 @@ pub struct Up {
     pub local_connections_max: u64,
     /// A start that is not ready after this many milliseconds has failed. Default 30,000.
     pub ready_timeout_ms: u64,
+    /// Containers that do not all answer after this many milliseconds have failed, with the time for
+    /// images that have to be pulled; it is not part of `ready_timeout_ms`. Default 300,000: Cassandra
+    /// took 10 s, 61 s on a busy machine, and 1 GB of images takes minutes on a slow line.
+    pub containers_timeout_ms: u64,
+    /// Whether containers and what is in them stay after the end, for the next start. Once they do,
+    /// they do until `chirp down --purge`. Default false.
+    pub reuse: bool,
+    /// Whether every replica of a role is a process of its own. Default false.
+    pub processes: bool,
     /// A stop lets requests in work finish for this many milliseconds. Default 5,000.
     pub drain_ms: u64,
 }
@@ -60,6 +69,9 @@ impl Default for Up {
             address_connections_max: 128,
             local_connections_max: 4_096,
             ready_timeout_ms: 30_000,
+            containers_timeout_ms: 300_000,
+            reuse: false,
+            processes: false,
             drain_ms: 5_000,
         }
     }
@@ -70,6 +82,12 @@ impl Up {
     #[must_use]
     pub const fn ready_timeout(&self) -> Duration {
         Duration::from_millis(self.ready_timeout_ms)
+    }
+
+    /// Containers that do not all answer by then have failed.
+    #[must_use]
+    pub const fn containers_timeout(&self) -> Duration {
+        Duration::from_millis(self.containers_timeout_ms)
     }
 
     /// A stop lets requests in work finish for this long.
@@ -100,6 +118,7 @@ impl Up {
         within("up.address_connections_max", self.address_connections_max, 1, 1_000_000)?;
         within("up.local_connections_max", self.local_connections_max, 1, 1_000_000)?;
         within("up.ready_timeout_ms", self.ready_timeout_ms, 100, 600_000)?;
+        within("up.containers_timeout_ms", self.containers_timeout_ms, 1_000, 3_600_000)?;
         within("up.drain_ms", self.drain_ms, 0, 600_000)?;
         if self.data_dir.as_os_str().is_empty() {
             return Err(Invalid { key: "up.data_dir", problem: "is empty".to_owned() });

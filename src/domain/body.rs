@@ -1,6 +1,6 @@
 //! What is shown of a tweet.
 
-use super::{DisplayName, Handle, TweetId, TweetText, UserId};
+use super::{DisplayName, Handle, MediaList, TweetId, TweetText, UserId};
 
 /// A live tweet as its author wrote it, with the author's names at that time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Body {
     pub name: DisplayName,
     /// The text.
     pub text: TweetText,
+    /// The pictures.
+    pub media: MediaList,
     /// When it was accepted, in milliseconds since the Unix epoch.
     pub created_at_ms: u64,
 }

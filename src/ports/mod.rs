@@ -7,11 +7,13 @@
 //!   happened), and every write may be repeated without harm;
 //! - absence is `None` or a variant, never an error.
 
+pub mod blobs;
 pub mod bus;
 pub mod cache;
 pub mod contract;
 pub mod keys;
 pub mod limit;
+pub mod media;
 pub mod outbox;
 pub mod outcome;
 pub mod rpc;
@@ -19,6 +21,7 @@ pub mod timeline_store;
 pub mod tweets;
 pub mod users;
 
+pub use blobs::{BlobStore, Presigned, Seen};
 pub use bus::{Bus, Queue, QueueStats, Receipt, Received, Target, Topic};
 pub use cache::{
     BodyCache, BodyRead, CachedBody, HomeRead, HomeSlice, ListKey, Push, PushReport, RelationCache,
@@ -26,6 +29,7 @@ pub use cache::{
 };
 pub use keys::{KeyStore, StoredKey};
 pub use limit::{Hint, HintStream, Hints, Limit, RateLimiter, Verdict};
+pub use media::{Begun, Due, MediaStore, NewUpload, Unfit, UploadRow};
 pub use outbox::{Outbox, OutboxRow, OutboxStats};
 pub use outcome::{Kind, Outcome, Read, StoreError};
 pub use rpc::Rpc;

@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 
-use super::{Outcome, Read};
+use super::{Outcome, Read, Unfit};
 use crate::{
-    domain::{Body, TweetId, UserId, Window},
+    domain::{Body, MediaId, TweetId, UserId, Window},
     wire::trace::TraceContext,
 };
 
@@ -20,8 +20,10 @@ pub struct IdempotencyKey {
 /// A tweet that is asked for.
 #[derive(Clone, Debug)]
 pub struct NewTweet {
-    /// The tweet; its id is a candidate.
+    /// The tweet; its id is a candidate, and its pictures are those of `media`, whatever it says.
     pub body: Body,
+    /// Uploads that the tweet shows, in this order: at most 4, none twice.
+    pub media: Vec<MediaId>,
     /// The client's key, if it gave one.
     pub key: Option<IdempotencyKey>,
     /// The request's trace, for the event.
@@ -39,6 +41,8 @@ pub enum Created {
     KeyReused,
     /// The candidate id is taken: try again with another.
     IdTaken,
+    /// The tweet cannot show this upload, the first of them. Nothing was written.
+    Unfit(MediaId, Unfit),
 }
 
 /// How a delete ended.
@@ -62,10 +66,14 @@ pub trait TweetStore: Send + Sync {
     /// transaction locks the author's row and takes the larger of the candidate and the id above
     /// the author's last, so that an author's ids increase in the order of commits. A key is kept
     /// for 24 hours after `body.created_at_ms`; a duplicate that is in flight is waited for.
+    ///
+    /// The same transaction gives the tweet its uploads, which must be the author's, checked, not
+    /// expired at `body.created_at_ms` and not another tweet's. A key that was used is looked at
+    /// before them.
     async fn create(&self, tweet: &NewTweet) -> Outcome<Created>;
 
     /// Marks a tweet of `author` deleted and writes `tweet_deleted` to the outbox, in one
-    /// transaction.
+    /// transaction. Its uploads are due from `now_ms` on.
     async fn delete(
         &self,
         author: UserId,

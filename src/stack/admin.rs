@@ -1,11 +1,15 @@
-//! The admin listener: health, metrics, queues, configuration, repair. Loopback only, by address and
-//! by the name it is called by; what changes something needs the service token. No gateway routes
+//! The admin listener: health, metrics, queues, configuration, repair. On loopback, unless
+//! configuration says otherwise; what changes something needs the service token. No gateway routes
 //! here.
+//!
+//! Who calls from this machine, by a name of this machine, may read everything. Who calls from
+//! elsewhere, or by a name that configuration allows, may ask whether the process lives, is ready and
+//! finds its peers; all else takes the service token.
 //!
 //! | route | answer |
 //! |---|---|
 //! | `GET /healthz` | 200 while the process lives |
-//! | `GET /readyz` | 200 while every role of the process can answer, else 503 |
+//! | `GET /readyz` | 200 while every role of the process can answer, else 503 with what it waits for |
 //! | `GET /peers` | 200 while every role can be called from here, else 503; both say which |
 //! | `GET /metrics` | `OpenMetrics` |
 //! | `GET /queues` | depth, in flight, age of oldest, parked per lane; unsent rows per outbox |
@@ -13,21 +17,26 @@
 //! | `POST /replay?since_ms=` | publishes again what was committed since then |
 //! | `POST /redrive` | puts parked messages back into their lanes |
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     Json, Router,
-    extract::{Query, Request, State},
+    extract::{ConnectInfo, Query, Request, State},
     http::{HeaderMap, StatusCode, header, uri::Authority},
-    middleware::{Next, from_fn},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::waits::Waits;
 use crate::{
-    config::{self, Config},
+    config::Config,
     ports::{Bus, Outbox, Outcome, Queue, Rpc, StoreError},
     rt::{Rt, Shutdown},
     services::kit::{Secret, call::SERVICE_TOKEN},
@@ -58,6 +67,8 @@ pub struct Admin {
     pub peers: Arc<dyn Rpc>,
     /// Readiness of every role and replica in the process.
     pub ready: Vec<(Role, watch::Receiver<bool>)>,
+    /// Stores that are not there yet.
+    pub waits: Waits,
     /// Fires when the process begins to stop: it is not ready from then on.
     pub draining: Shutdown,
     /// Effective configuration.
@@ -125,16 +136,18 @@ impl Admin {
             .route("/config", get(show_config))
             .route("/replay", post(replay))
             .route("/redrive", post(redrive))
-            .layer(from_fn(only_by_local_names))
+            .layer(from_fn_with_state(self.clone(), only_friends))
             .with_state(self)
     }
 
-    /// Roles that cannot answer yet, or no more.
-    fn unready(&self) -> Vec<&'static str> {
+    /// What is waited for: roles that cannot answer yet, or no more, and stores.
+    fn unready(&self) -> Vec<String> {
         if self.draining.is_cancelled() {
-            return vec!["stopping"];
+            return vec!["stopping".to_owned()];
         }
-        self.ready.iter().filter(|(_, ready)| !*ready.borrow()).map(|(r, _)| r.as_str()).collect()
+        let roles = self.ready.iter().filter(|(_, ready)| !*ready.borrow());
+        let stores = self.waits.names().into_iter().map(|store| format!("waits for {store}"));
+        roles.map(|(role, _)| role.as_str().to_owned()).chain(stores).collect()
     }
 
     /// The state of lanes and outboxes, which also goes to the metrics.
@@ -169,22 +182,35 @@ impl Admin {
         if headers.get(SERVICE_TOKEN).is_some_and(|shown| self.token.is(shown.as_bytes())) {
             return Ok(());
         }
-        let detail =
-            format!("send the content of the data folder's service.token as {SERVICE_TOKEN}");
+        let detail = format!("send the service token as {SERVICE_TOKEN}");
         Err(Box::new(problem(StatusCode::FORBIDDEN, "service-token", &detail)))
     }
 }
 
+/// What anybody may ask who reaches the listener.
+const OPEN: [&str; 3] = ["/healthz", "/readyz", "/peers"];
+
 /// Refuses who calls this machine by another name. A stranger's page may point its own name at
 /// 127.0.0.1 (DNS rebinding), and would read here through the browser of whoever opened it.
-async fn only_by_local_names(request: Request, next: Next) -> Response {
+async fn only_friends(State(admin): State<Admin>, request: Request, next: Next) -> Response {
     let header = || request.headers().get(header::HOST)?.to_str().ok();
     let named = request.uri().authority().map(Authority::as_str).or_else(header);
-    if named.is_some_and(is_local) {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let near = peer.is_none_or(|peer| peer.0.ip().to_canonical().is_loopback());
+    if near && named.is_some_and(is_local) {
         return next.run(request).await;
     }
-    let detail = "call the admin listener as 127.0.0.1, [::1] or localhost";
-    problem(StatusCode::MISDIRECTED_REQUEST, "foreign-host", detail)
+    let advertised = named.is_some_and(|name| admin.config.serve.names().any(|own| own == name));
+    if near && !advertised {
+        let detail = "call the admin listener as 127.0.0.1, [::1] or localhost";
+        return problem(StatusCode::MISDIRECTED_REQUEST, "foreign-host", detail);
+    }
+    if !OPEN.contains(&request.uri().path())
+        && let Err(refusal) = admin.allow(request.headers())
+    {
+        return *refusal;
+    }
+    next.run(request).await
 }
 
 /// Whether `host[:port]` names this machine, whatever anybody's name server says.
@@ -208,7 +234,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 async fn peers(State(admin): State<Admin>) -> Response {
     let healthy = |role| {
         let replicas = admin.peers.replicas(role);
-        replicas > 0 && (0..replicas).all(|replica| admin.peers.healthy(role, replica))
+        (0..replicas).any(|replica| admin.peers.healthy(role, replica))
     };
     let all = PEERS.map(|role| (role.as_str(), healthy(role)));
     let every = all.iter().all(|(_, healthy)| *healthy);
@@ -233,15 +259,7 @@ async fn queues(State(admin): State<Admin>) -> Response {
 }
 
 async fn show_config(State(admin): State<Admin>) -> Response {
-    let mut table = admin.config.to_table();
-    for (_, section) in &mut table {
-        for (key, value) in section.as_table_mut().into_iter().flatten() {
-            if config::is_secret(key) {
-                *value = toml::Value::String("***".to_owned());
-            }
-        }
-    }
-    Json(table).into_response()
+    Json(admin.config.to_masked_table()).into_response()
 }
 
 async fn replay(
@@ -293,7 +311,13 @@ fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use tower::ServiceExt as _;
+
     use super::*;
+    use crate::{
+        adapters::{proof::Proof, rpc::Peers},
+        rt::tokio_rt::TokioRuntime,
+    };
 
     #[test]
     fn only_names_that_no_name_server_decides_are_local() {
@@ -311,6 +335,54 @@ mod tests {
             "a@b:c",
         ] {
             assert!(!is_local(name), "{name}");
+        }
+    }
+
+    fn admin(advertised: &str) -> Admin {
+        let mut config = Config::for_tests();
+        config.serve.advertised = advertised.to_owned();
+        let rt = TokioRuntime::handle();
+        Admin {
+            metrics: Metrics::new(),
+            bus: None,
+            outboxes: Vec::new(),
+            peers: Peers::new(rt.clone(), Proof::new("the token")),
+            rt,
+            ready: vec![(Role::User, watch::channel(false).1)],
+            waits: Waits::default(),
+            draining: Shutdown::new(),
+            config: Arc::new(config),
+            token: Secret("the token".into()),
+        }
+    }
+
+    async fn asked(admin: &Admin, from: &str, host: &str, path: &str, token: &str) -> u16 {
+        let peer: SocketAddr = from.parse().unwrap();
+        let request = Request::get(path).header("host", host).header(SERVICE_TOKEN, token);
+        let mut request = request.body(axum::body::Body::empty()).unwrap();
+        request.extensions_mut().insert(ConnectInfo(peer));
+        admin.clone().router().oneshot(request).await.unwrap().status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn who_calls_from_elsewhere_learns_of_health_and_nothing_else_without_the_token() {
+        let admin = admin("user.chirp:8081");
+        let (near, far) = ("127.0.0.1:5", "10.0.0.9:5");
+        for (from, host, path, token, wanted) in [
+            (near, "localhost:8081", "/config", "", 200),
+            (near, "evil.example", "/healthz", "", 421),
+            (far, "10.0.0.1:8081", "/healthz", "", 200),
+            (far, "10.0.0.1:8081", "/readyz", "", 503),
+            (far, "10.0.0.1:8081", "/config", "", 403),
+            (far, "10.0.0.1:8081", "/metrics", "guess", 403),
+            (far, "10.0.0.1:8081", "/config", "the token", 200),
+            // What it claims to be called is not where it is.
+            (far, "127.0.0.1", "/config", "", 403),
+            (near, "user.chirp:8081", "/readyz", "", 503),
+            (near, "user.chirp:8081", "/config", "", 403),
+        ] {
+            let status = asked(&admin, from, host, path, token).await;
+            assert_eq!(status, wanted, "{path} as {host} from {from} with {token:?}");
         }
     }
 }

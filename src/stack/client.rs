@@ -86,7 +86,7 @@ async fn call(
         if let Some(token) = token {
             let at = stream.peer_addr().map_err(ClientError::Connect)?;
             let proof = Proof::new(&token.0);
-            proof.demand(&mut stream, at).await.map_err(ClientError::Stranger)?;
+            proof.demand(&mut stream, at, None).await.map_err(ClientError::Stranger)?;
         }
         let io = TokioIo::new(stream);
         let (mut sender, connection) =

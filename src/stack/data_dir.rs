@@ -8,11 +8,16 @@
 //! | `stores.json` | which stores were made here; each carries the same name of the folder |
 //! | `chirp.lock`, `run/<role>.lock` | locks that the kernel frees when their process dies; whose |
 //! | | they are stands in them |
+//! | `processes.lock` | the same for `chirp up --processes` |
 //! | `run.json`, `run/<role>.json` | where the running process is reached; see [`RunFile`] |
-//! | `logs/` | logs of `chirp up` |
+//! | `media/` | pictures: `up/` as they came, `m/` published, `tmp/` unfinished |
+//! | `run/processes.toml` | the configuration of the processes of `up --processes`, 0600 |
+//! | `backends.json` | which backends other than the files above it is used with |
+//! | `logs/` | logs of `chirp up`, and of each of its processes |
 //!
 //! `chirp up` holds `chirp.lock` alone. Processes of `chirp serve` share it, and each holds the
-//! lock of every role it runs, so that no role of a data folder runs twice.
+//! lock of every role it runs, so that no role of a data folder runs twice over embedded stores. Over
+//! servers it may: then its other processes have `run/<role>-<n>.lock` and `.json` ([`seat`]).
 
 use std::{
     collections::BTreeSet,
@@ -26,16 +31,24 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use self::seat::Seat;
 use super::StackError;
 use crate::{
-    adapters::embedded::durable::read_secret, rt::Rt, services::kit::Secret, wire::routes::Role,
+    adapters::embedded::{blobs, durable::read_secret},
+    rt::Rt,
+    services::kit::Secret,
+    wire::routes::Role,
 };
+
+pub mod seat;
 
 /// The file of the signing keys.
 pub use crate::adapters::embedded::keys::FILE as KEYS;
 
 /// The file of the service token.
 pub const TOKEN: &str = "service.token";
+/// The lock of `chirp up --processes`.
+pub(super) const SUPERVISOR: &str = "processes.lock";
 /// How often a lock that is held is asked for again.
 const LOCK_TRIES: usize = 10;
 /// The pause between two tries.
@@ -93,7 +106,8 @@ pub enum Running {
     Starting,
     /// `chirp up`.
     Up(RunFile),
-    /// Processes of `chirp serve`, by role.
+    /// Processes of `chirp serve` or `chirp up --processes`, by role; of a role over servers there may
+    /// be several.
     Roles(Vec<(Role, RunFile)>),
 }
 
@@ -113,7 +127,13 @@ impl DataDir {
     /// The log file of `chirp up`.
     #[must_use]
     pub fn log_file(&self) -> PathBuf {
-        self.root.join("logs").join("chirp.log")
+        self.log_file_of("chirp")
+    }
+
+    /// The log file of a process of `chirp up --processes`, by its name.
+    #[must_use]
+    pub fn log_file_of(&self, process: &str) -> PathBuf {
+        self.root.join("logs").join(format!("{process}.log"))
     }
 
     /// Makes the folder unless it is there. Gives what was there before.
@@ -134,8 +154,9 @@ impl DataDir {
 
     /// The folders that a start makes, or finds and writes into.
     #[must_use]
-    pub fn folders(&self) -> [PathBuf; 3] {
-        [self.root.clone(), self.root.join("run"), self.root.join("logs")]
+    pub fn folders(&self) -> [PathBuf; 4] {
+        let below = |name: &str| self.root.join(name);
+        [self.root.clone(), below("run"), below("logs"), below(blobs::FOLDER)]
     }
 
     fn find(&self) -> Found {
@@ -162,6 +183,21 @@ impl DataDir {
         Ok(Lock { _files: vec![file] })
     }
 
+    /// Takes the folder for `chirp up --processes`, whose processes share it.
+    ///
+    /// # Errors
+    /// [`StackError::Locked`] if any process uses it.
+    pub fn lock_for_processes(&self) -> Result<Lock, StackError> {
+        // Nobody is here, and whoever comes now finds the second lock held.
+        let alone = self.lock_all()?;
+        let path = self.root.join(SUPERVISOR);
+        let file = self.claim(&path, File::try_lock)?;
+        sign(&file, &path)?;
+        drop(alone);
+        let shared = self.claim(&self.root.join("chirp.lock"), File::try_lock_shared)?;
+        Ok(Lock { _files: vec![shared, file] })
+    }
+
     /// Takes single roles of the folder, for `chirp serve`.
     ///
     /// # Errors
@@ -170,11 +206,7 @@ impl DataDir {
         let shared = self.claim(&self.root.join("chirp.lock"), File::try_lock_shared)?;
         let mut files = vec![shared];
         for role in roles {
-            let path = self.role_lock(*role);
-            let file = self.claim(&path, File::try_lock)?;
-            sign(&file, &path)?;
-            drop(fs::remove_file(self.run_file(Some(*role))));
-            files.push(file);
+            files.push(self.lock_seat(Seat::from(*role))?);
         }
         Ok(Lock { _files: files })
     }
@@ -190,18 +222,26 @@ impl DataDir {
             return Running::Nothing;
         }
         let mut roles = Vec::new();
-        for role in Role::ALL {
-            if !free(&self.role_lock(role))
-                && let Some(run) = self.read_run(Some(role))
+        for seat in self.seats() {
+            if !free(&self.seat_lock(seat))
+                && let Some(run) = self.read_run(Some(seat))
             {
-                roles.push((role, run));
+                roles.push((seat.role, run));
             }
         }
+        let supervised = !free(&self.root.join(SUPERVISOR));
         match self.read_run(None) {
+            None if supervised => Running::Starting,
             _ if !roles.is_empty() => Running::Roles(roles),
             Some(run) => Running::Up(run),
             None => Running::Starting,
         }
+    }
+
+    /// Where `chirp up --processes` is reached, once it is ready; its roles are [`Running::Roles`].
+    #[must_use]
+    pub fn supervised(&self) -> Option<RunFile> {
+        held(&self.root.join(SUPERVISOR)).then(|| self.read_run(None)).flatten()
     }
 
     /// The processes that hold the folder or roles of it, also while they start or stop. Each is
@@ -209,8 +249,15 @@ impl DataDir {
     #[must_use]
     pub fn holders(&self) -> BTreeSet<u32> {
         let whole = self.root.join("chirp.lock");
-        let locks =
-            if held(&whole) { vec![whole] } else { Role::ALL.map(|r| self.role_lock(r)).into() };
+        let supervisor = self.root.join(SUPERVISOR);
+        let locks = if held(&whole) {
+            vec![whole]
+        } else if held(&supervisor) {
+            // It stops the others, and would start them again if they were told themselves.
+            vec![supervisor]
+        } else {
+            self.seats().into_iter().map(|seat| self.seat_lock(seat)).collect()
+        };
         let pid = |lock: PathBuf| -> Option<u32> {
             let pid = fs::read_to_string(&lock).ok()?.trim().parse().ok()?;
             (held(&lock) && has_open(pid, &lock)).then_some(pid)
@@ -218,19 +265,19 @@ impl DataDir {
         locks.into_iter().filter_map(pid).collect()
     }
 
-    /// The run file of `chirp up`, or of one role, if one lies there.
+    /// The run file of `chirp up`, or of one replica, if one lies there.
     #[must_use]
-    pub fn read_run(&self, role: Option<Role>) -> Option<RunFile> {
-        serde_json::from_slice(&fs::read(self.run_file(role)).ok()?).ok()
+    pub fn read_run(&self, seat: Option<Seat>) -> Option<RunFile> {
+        serde_json::from_slice(&fs::read(self.run_file(seat)).ok()?).ok()
     }
 
     /// Writes a run file, whole or not at all.
     ///
     /// # Errors
     /// [`StackError::Unwritable`].
-    pub fn write_run(&self, role: Option<Role>, run: &RunFile) -> Result<(), StackError> {
+    pub fn write_run(&self, seat: Option<Seat>, run: &RunFile) -> Result<(), StackError> {
         let json = serde_json::to_vec_pretty(run).expect("a run file has only string keys");
-        let path = self.run_file(role);
+        let path = self.run_file(seat);
         let fresh = path.with_extension("json.new");
         let write = || -> io::Result<()> {
             let mut file = File::create(&fresh)?;
@@ -242,9 +289,9 @@ impl DataDir {
     }
 
     /// Removes a run file.
-    pub fn remove_run(&self, role: Option<Role>) {
+    pub fn remove_run(&self, seat: Option<Seat>) {
         // Without the lock it says nothing, so a file that stays does no harm.
-        drop(fs::remove_file(self.run_file(role)));
+        drop(fs::remove_file(self.run_file(seat)));
     }
 
     /// The token by which roles know each other; made at the first start.
@@ -293,22 +340,11 @@ impl DataDir {
         Err(StackError::Corrupt { path, reason: "it is not 64 hexadecimal digits".to_owned() })
     }
 
-    /// Where a role is reached, while a process holds its lock: without that the addresses may be
-    /// anybody's by now.
-    #[must_use]
-    pub fn running_role(&self, role: Role) -> Option<RunFile> {
-        held(&self.role_lock(role)).then(|| self.read_run(Some(role))).flatten()
-    }
-
-    fn run_file(&self, role: Option<Role>) -> PathBuf {
-        match role {
+    fn run_file(&self, seat: Option<Seat>) -> PathBuf {
+        match seat {
             None => self.root.join("run.json"),
-            Some(role) => self.root.join("run").join(format!("{role}.json")),
+            Some(seat) => self.root.join("run").join(format!("{seat}.json")),
         }
-    }
-
-    fn role_lock(&self, role: Role) -> PathBuf {
-        self.root.join("run").join(format!("{role}.lock"))
     }
 
     /// Takes the lock `path`, which is made if it is missing.

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
+use super::containers::Trouble;
 use crate::wire::routes::Role;
 
 /// Why a stack does not start, or not stop. One sentence each; the command line adds the hint.
@@ -56,6 +57,28 @@ pub enum StackError {
         /// The version that this build reads and writes.
         known: i64,
     },
+    /// A server that keeps data cannot be reached, or lets nobody in.
+    #[error("{0}")]
+    Store(String),
+    /// The schema of a store is not the one that this program needs, and cannot be made so.
+    #[error("{0}")]
+    Schema(String),
+    /// The service token that is configured cannot be used.
+    #[error("the service token {0}")]
+    Token(String),
+    /// The data folder was used with other backends.
+    #[error("the data folder `{}` has its data in {found} backends, not in {wanted} ones", path.display())]
+    OtherKind {
+        /// The folder.
+        path: PathBuf,
+        /// What it was used with.
+        found: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// Containers stand in the way.
+    #[error(transparent)]
+    Containers(#[from] Trouble),
     /// Another process holds the data folder, or this role of it.
     #[error("the data folder `{}` is in use by {holder}", path.display())]
     Locked {
@@ -71,6 +94,18 @@ pub enum StackError {
         limit_ms: u64,
         /// Which roles.
         roles: Vec<Role>,
+    },
+    /// A process of `chirp up --processes` has ended at its start.
+    #[error("{why} (process `{name}`)")]
+    Process {
+        /// Which one.
+        name: String,
+        /// Its exit code; `None` if a signal ended it.
+        code: Option<i32>,
+        /// What it said.
+        why: String,
+        /// Its hint.
+        hint: Option<String>,
     },
     /// It was told to stop while it was starting.
     #[error("told to stop before it was ready")]

@@ -8,7 +8,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -108,6 +108,36 @@ pub async fn bind(address: SocketAddr) -> Result<Bound, StackError> {
     })
 }
 
+/// What a listener serves: a router, or one until another takes its place for good.
+#[derive(Clone, Debug)]
+pub struct Late {
+    first: Router,
+    then: Arc<OnceLock<Router>>,
+}
+
+impl Late {
+    /// `first`, until there is more.
+    #[must_use]
+    pub fn new(first: Router) -> Self {
+        Self { first, then: Arc::default() }
+    }
+
+    /// From now on `router`. It can be said once.
+    pub fn set(&self, router: Router) {
+        drop(self.then.set(router));
+    }
+
+    fn now(&self) -> Router {
+        self.then.get().unwrap_or(&self.first).clone()
+    }
+}
+
+impl From<Router> for Late {
+    fn from(router: Router) -> Self {
+        Self::new(router)
+    }
+}
+
 /// A listener that serves a router.
 #[derive(Debug)]
 pub struct Server {
@@ -123,7 +153,7 @@ impl Bound {
     /// Serves `router` within `bounds`, and `proof` to whoever asks who listens here; none where no
     /// role calls.
     #[must_use]
-    pub fn serve(self, router: Router, bounds: Bounds, proof: Option<Proof>) -> Server {
+    pub fn serve(self, router: impl Into<Late>, bounds: Bounds, proof: Option<Proof>) -> Server {
         let server = Server {
             address: self.address,
             connections: TaskTracker::new(),
@@ -132,7 +162,7 @@ impl Bound {
             kill: Shutdown::new(),
         };
         let accept = Accept {
-            router,
+            router: router.into(),
             bounds,
             proof,
             permits: Arc::new(Semaphore::new(bounds.connections_max)),
@@ -166,7 +196,7 @@ impl Server {
 }
 
 struct Accept {
-    router: Router,
+    router: Late,
     bounds: Bounds,
     proof: Option<Proof>,
     permits: Arc<Semaphore>,
@@ -233,7 +263,7 @@ impl Accept {
             request.extensions_mut().insert(ConnectInfo(peer));
             heard.notify_one();
             let work = InWork::begin(&in_work);
-            let answer = router.clone().oneshot(request);
+            let answer = router.now().oneshot(request);
             async move {
                 let answer = match proven {
                     Some(proven) => Ok(proven),

@@ -1,13 +1,19 @@
-//! What can be done to a data folder on which nothing runs.
+//! What can be done to a data folder on which nothing runs, and to servers whatever runs over them.
 
 use std::sync::Arc;
 
-use super::{DataDir, StackError, backends::Opened, data_dir::Lock};
+use super::{
+    DataDir, StackError,
+    backends::{self, Opened},
+    data_dir::Lock,
+    waits::Patience,
+};
 use crate::{
     adapters::embedded::folder::{self, Folder},
     config::Config,
-    ports::Outcome,
+    ports::{Outbox, Outcome},
     rt::tokio_rt::TokioRuntime,
+    telemetry::Metrics,
     wire::routes::Role,
 };
 
@@ -31,16 +37,35 @@ pub async fn replay(dir: &DataDir, since_ms: u64, rebuild: bool) -> Result<u64, 
         let why = "it is there: a replay without `--rebuild` is enough";
         return Err(StackError::other("begin `timeline.db` anew", why));
     }
-    let opened = open(dir, lock, &[Role::User, Role::Tweet]).await?;
+    let (opened, _lock) = open(dir, lock, &[Role::User, Role::Tweet]).await?;
+    replay_all(opened, since_ms).await
+}
+
+/// The same for the databases that `config` names; whatever runs over them publishes it.
+///
+/// # Errors
+/// [`StackError`]; a replay may be repeated without harm.
+pub async fn replay_servers(config: &Config, since_ms: u64) -> Result<u64, StackError> {
+    let outboxes = backends::external::outboxes(&TokioRuntime::handle(), config).await?;
+    replay_each(outboxes, since_ms).await
+}
+
+async fn replay_all(opened: Opened, since_ms: u64) -> Result<u64, StackError> {
+    let outboxes = opened.backends.outboxes().into_iter().map(|(_, outbox)| outbox).collect();
+    let moved = replay_each(outboxes, since_ms).await;
+    opened.close(&TokioRuntime::handle()).await;
+    moved
+}
+
+async fn replay_each(outboxes: Vec<Arc<dyn Outbox>>, since_ms: u64) -> Result<u64, StackError> {
     let mut moved = 0;
     let mut failure = None;
-    for (_, outbox) in opened.0.backends.outboxes() {
+    for outbox in outboxes {
         match outbox.replay(since_ms).await {
             Outcome::Done(count) => moved += count,
             Outcome::Failed(error) | Outcome::Unknown(error) => failure = Some(error),
         }
     }
-    opened.0.close(&TokioRuntime::handle()).await;
     failure.map_or(Ok(moved), |error| Err(StackError::other("replay an outbox", error)))
 }
 
@@ -71,10 +96,11 @@ fn lock(dir: &DataDir) -> Result<Lock, StackError> {
     if !dir.root().exists() {
         return Err(StackError::Absent(dir.root().to_owned()));
     }
+    dir.check_kind("embedded")?;
     dir.lock_all()
 }
 
 async fn open(dir: &DataDir, lock: Lock, roles: &[Role]) -> Result<(Opened, Lock), StackError> {
-    let config = Arc::new(Config::default());
-    Ok((Opened::open(dir, &TokioRuntime::handle(), &config, roles).await?, lock))
+    let (rt, config, metrics) = (TokioRuntime::handle(), Config::default(), Metrics::new());
+    Ok((Opened::open(dir, &rt, &config, &metrics, roles, &Patience::Once).await?, lock))
 }

@@ -2,8 +2,14 @@
 
 use std::{fs, io, path::Path};
 
-use super::data_dir::{DataDir, Found};
-use crate::{adapters::embedded::folder, wire::routes::Role};
+use super::{
+    data_dir::{DataDir, Found, SUPERVISOR, Seat, seat},
+    kind, processes,
+};
+use crate::{
+    adapters::embedded::{blobs, folder},
+    domain::MediaId,
+};
 
 impl DataDir {
     /// Removes the files that chirp puts here, by their exact names, and the folder if nothing else is
@@ -28,7 +34,8 @@ impl DataDir {
     /// What a start found, as it must be seen once it has the lock: another may have been here
     /// since, and what that one made is not to be taken back.
     pub(super) fn still(&self, found: Found) -> Found {
-        if self.root().join(folder::FILE).exists() { Found::Used } else { found }
+        let used = [folder::FILE, kind::FILE].iter().any(|file| self.root().join(file).exists());
+        if used { Found::Used } else { found }
     }
 
     /// Takes back what a start made that then failed. Best effort: the start has failed for a better
@@ -39,7 +46,11 @@ impl DataDir {
             Found::Nothing => purge_files(root).and_then(|()| remove_if_empty(root)),
             Found::Empty => purge_files(root),
             // Whether a store there was made now cannot be told, so the first one ends the matter.
-            Found::Foreign if !root.join(folder::FILE).exists() => purge_frame(root),
+            Found::Foreign if !root.join(folder::FILE).exists() => {
+                // Made by this start, or what was found would be used.
+                absent_is_fine(fs::remove_file(root.join(kind::FILE)))
+                    .and_then(|()| purge_frame(root))
+            }
             Found::Foreign | Found::Used => Ok(()),
         };
         drop(undone);
@@ -83,6 +94,11 @@ fn purge_files(root: &Path) -> io::Result<()> {
 
 /// Removes what every start makes, whatever comes of it.
 fn purge_frame(root: &Path) -> io::Result<()> {
+    let media = root.join(blobs::FOLDER);
+    for folder in blobs::FOLDERS {
+        purge_folder(&media.join(folder), is_picture)?;
+    }
+    absent_is_fine(remove_if_empty(&media))?;
     purge_folder(&root.join("run"), is_run_file)?;
     purge_folder(&root.join("logs"), is_log)?;
     // Last, so that a purge that was stopped can be repeated.
@@ -98,22 +114,27 @@ fn is_own(name: &str) -> bool {
     store
         || matches!(name, "keys.json" | "keys.json.new" | "keys.lock" | "service.token")
         || matches!(name, "stores.json" | "stores.json.new" | "stores.lock")
-        || matches!(name, "run.json" | "run.json.new")
+        || matches!(name, "run.json" | "run.json.new" | "backends.json" | "backends.json.new")
+        || name == SUPERVISOR
         || name.strip_prefix("service.token.").is_some_and(token)
 }
 
 fn is_run_file(name: &str) -> bool {
-    Role::ALL.iter().any(|role| {
-        name.strip_prefix(role.as_str())
-            .is_some_and(|rest| matches!(rest, ".json" | ".json.new" | ".lock"))
-    })
+    let config = name.strip_prefix(processes::CONFIG);
+    seat::is_run_file(name) || matches!(config, Some("" | ".new"))
+}
+
+/// An id, in `tmp/` with a random number.
+fn is_picture(name: &str) -> bool {
+    let (id, number) = name.split_once('.').unwrap_or((name, ""));
+    id.parse::<MediaId>().is_ok() && number.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn is_log(name: &str) -> bool {
-    name.strip_prefix("chirp.log").is_some_and(|rest| {
-        rest.is_empty()
-            || rest.strip_prefix('.').is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
-    })
+    let Some((process, rest)) = name.split_once(".log") else { return false };
+    let old = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit());
+    (process == "chirp" || Seat::parse(process).is_some())
+        && (rest.is_empty() || rest.strip_prefix('.').is_some_and(old))
 }
 
 fn purge_folder(folder: &Path, own: fn(&str) -> bool) -> io::Result<()> {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::StackError;
+use super::{StackError, pictures};
 use crate::{
     adapters::near::NearBodies,
     config::Config,
     ports::{
-        BodyCache, Bus, GraphStore, Hints, KeyStore, Outbox, RateLimiter, RelationCache, Rpc,
-        TimelineCache, TimelineStore, TweetStore, UserStore,
+        BlobStore, BodyCache, Bus, GraphStore, Hints, KeyStore, MediaStore, Outbox, RateLimiter,
+        RelationCache, Rpc, TimelineCache, TimelineStore, TweetStore, UserStore,
     },
     rt::{Rt, Shutdown},
     services::{
@@ -34,6 +34,7 @@ pub(super) struct UserBackend {
 #[derive(Clone)]
 pub(super) struct TweetBackend {
     pub(super) tweets: Arc<dyn TweetStore>,
+    pub(super) media: Arc<dyn MediaStore>,
     pub(super) outbox: Arc<dyn Outbox>,
 }
 
@@ -52,6 +53,8 @@ pub(super) struct Backends {
     pub(super) user: Option<UserBackend>,
     pub(super) tweet: Option<TweetBackend>,
     pub(super) timeline: Option<TimelineBackend>,
+    /// Pictures, if they are not in the data folder.
+    pub(super) pictures: Option<Arc<dyn BlobStore>>,
     /// Absent in a process that runs the gateway only.
     pub(super) bus: Option<Arc<dyn Bus>>,
     pub(super) limiter: Arc<dyn RateLimiter>,
@@ -74,6 +77,8 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) config: Arc<Config>,
     pub(super) token: Secret,
+    /// The bytes of pictures; a tweet role needs them.
+    pub(super) blobs: Option<Arc<dyn BlobStore>>,
     /// What a timeline role of this process does.
     pub(super) halves: Halves,
     pub(super) stop: Shutdown,
@@ -102,9 +107,11 @@ impl Shared {
                 Some(user::build(common, user::Deps { users, graph, keys, outbox, bus }))
             }
             Role::Tweet => {
-                let TweetBackend { tweets, outbox } = backends.tweet.clone()?;
+                let TweetBackend { tweets, media, outbox } = backends.tweet.clone()?;
                 let bus = backends.bus.clone()?;
-                Some(tweet::build(common, tweet::Deps { tweets, outbox, bus, hints }))
+                let blobs = self.blobs.clone()?;
+                let deps = tweet::Deps { tweets, media, blobs, outbox, bus, hints };
+                Some(tweet::build(common, deps))
             }
             Role::Timeline => {
                 let TimelineBackend { store, cache, relations, bodies } =
@@ -132,7 +139,7 @@ impl Shared {
             rpc: Arc::clone(&self.rpc),
             limiter: Arc::clone(&backends.limiter),
             metrics: self.metrics.clone(),
-            config: Arc::new(self.config.services.clone()),
+            config: Arc::new(pictures::placed(&self.config)),
             service_token: self.token.clone(),
             shutdown: self.stop.clone(),
         }

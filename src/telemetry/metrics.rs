@@ -66,6 +66,17 @@ struct StoreLabels {
     kind: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServerLabels {
+    store: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    store: &'static str,
+    call: &'static str,
+}
+
 /// A cache whose hits are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cache {
@@ -109,6 +120,8 @@ struct Inner {
     writes_saved: Counter,
     freshness: Family<FollowerLabels, Histogram, fn() -> Histogram>,
     store_errors: Family<StoreLabels, Counter>,
+    store_up: Family<ServerLabels, Gauge>,
+    store_calls: Family<CallLabels, Histogram, fn() -> Histogram>,
     shed: Family<RoleLabels, Counter>,
 }
 
@@ -147,6 +160,8 @@ impl Metrics {
             writes_saved: Counter::default(),
             freshness: Family::new_with_constructor(fresh),
             store_errors: Family::default(),
+            store_up: Family::default(),
+            store_calls: Family::new_with_constructor(latency),
             shed: Family::default(),
         };
         inner.register();
@@ -211,6 +226,16 @@ impl Metrics {
     pub fn store_error(&self, error: &crate::ports::StoreError) {
         let labels = StoreLabels { store: error.store, kind: error.kind.as_str() };
         self.0.store_errors.get_or_create(&labels).inc();
+    }
+
+    /// Whether a server that keeps data answers, as far as calls have shown.
+    pub fn store_up(&self, store: &'static str, up: bool) {
+        self.0.store_up.get_or_create(&ServerLabels { store }).set(i64::from(up));
+    }
+
+    /// A call of a server that keeps data ended after `took`.
+    pub fn store_call(&self, store: &'static str, call: &'static str, took: Duration) {
+        self.0.store_calls.get_or_create(&CallLabels { store, call }).observe(took.as_secs_f64());
     }
 
     /// A request was turned away because the role was full.
@@ -286,6 +311,9 @@ impl Inner {
         let fresh = "Tweet accepted until its last delivery, by followers of the author";
         r.register_with_unit("freshness", fresh, Unit::Seconds, self.freshness.clone());
         r.register("store_errors", "Errors of stores by kind", self.store_errors.clone());
+        r.register("store_up", "Whether a server answers", self.store_up.clone());
+        let calls = "Calls of servers that keep data";
+        r.register_with_unit("store_call", calls, Unit::Seconds, self.store_calls.clone());
         r.register("shed", "Requests turned away by a full role", self.shed.clone());
     }
 }

@@ -1,8 +1,10 @@
 //! Bodies of the public API. Answers are only ever extended; unknown fields of requests are refused.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Body, DisplayName, Handle, TweetId, TweetText, UserId};
+use crate::domain::{Body, DisplayName, Handle, MediaId, MediaRef, TweetId, TweetText, UserId};
 
 /// `POST /users`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -101,6 +103,41 @@ pub struct Follow {
 pub struct PostTweet {
     /// The text, 1 to 280 characters.
     pub text: String,
+    /// Pictures that were uploaded, in the order in which they are shown: at most 4, each once.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub media: Vec<MediaId>,
+}
+
+/// `POST /media`: the promise of a picture.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewMedia {
+    /// `image/jpeg`, `image/png`, `image/webp` or `image/gif`.
+    pub content_type: String,
+    /// The exact size, in bytes.
+    pub bytes: u64,
+}
+
+/// `POST /media` (201).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Media {
+    /// What a tweet names in `media`.
+    pub media_id: MediaId,
+    /// How the bytes are sent.
+    pub upload: Upload,
+    /// When the upload must be done and used, in milliseconds since the Unix epoch.
+    pub expires_at_ms: u64,
+}
+
+/// The one request that uploads a picture. It carries no token: the URL is the permission.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// Where to; a URL that begins with no scheme is meant from the root of the API.
+    pub url: String,
+    /// `PUT`.
+    pub method: String,
+    /// Headers that the request must have, beside the `content-length` that HTTP clients set.
+    pub headers: BTreeMap<String, String>,
 }
 
 /// The author as shown beside a tweet.
@@ -123,12 +160,37 @@ pub struct Tweet {
     pub author: Author,
     /// The text, to be shown as text and never as markup.
     pub text: TweetText,
+    /// The pictures, in the order of their author.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub media: Vec<Picture>,
     /// When it was accepted, in milliseconds since the Unix epoch.
     pub created_at_ms: u64,
 }
 
-impl From<&Body> for Tweet {
-    fn from(body: &Body) -> Self {
+/// A picture of a tweet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Picture {
+    /// Where it is; a URL that begins with no scheme is meant from the root of the API.
+    pub url: String,
+    /// Its media type, such as `image/png`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The width, in pixels.
+    pub width: u32,
+    /// The height, in pixels.
+    pub height: u32,
+}
+
+impl Tweet {
+    /// The tweet of `body`, whose pictures are served below `base_url`.
+    #[must_use]
+    pub fn of(body: &Body, base_url: &str) -> Self {
+        let picture = |picture: &MediaRef| Picture {
+            url: format!("{base_url}{}", picture.id),
+            kind: picture.shape.kind.as_str().to_owned(),
+            width: picture.shape.width,
+            height: picture.shape.height,
+        };
         Self {
             id: body.id,
             author: Author {
@@ -137,6 +199,7 @@ impl From<&Body> for Tweet {
                 name: body.name.clone(),
             },
             text: body.text.clone(),
+            media: body.media.iter().map(picture).collect(),
             created_at_ms: body.created_at_ms,
         }
     }
@@ -207,10 +270,10 @@ pub fn page_json<T: AsRef<[u8]>>(
     out
 }
 
-/// The JSON of one tweet, as [`page_json`] takes it and body caches hold it.
+/// The JSON of one tweet, as [`page_json`] takes it and body caches hold it; see [`Tweet::of`].
 #[must_use]
-pub fn tweet_json(body: &Body) -> Vec<u8> {
-    serde_json::to_vec(&Tweet::from(body)).expect("a tweet has only string keys")
+pub fn tweet_json(body: &Body, base_url: &str) -> Vec<u8> {
+    serde_json::to_vec(&Tweet::of(body, base_url)).expect("a tweet has only string keys")
 }
 
 /// `/.well-known/jwks.json`.
@@ -241,27 +304,32 @@ pub struct Jwk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{MediaKind, MediaList, MediaShape};
 
     #[test]
     fn a_page_of_fragments_is_the_page() {
+        let shape = MediaShape { kind: MediaKind::Gif, width: 3, height: 2 };
+        let media = MediaList::new(vec![MediaRef { id: MediaId(1), shape }]).unwrap();
         let body = Body {
             id: TweetId(9),
             author: UserId(1 << 60),
             handle: Handle::parse("ada").unwrap(),
             name: DisplayName::parse("Ada \"L\"").unwrap(),
             text: TweetText::parse("<b>hi</b>\n\u{1f600}").unwrap(),
+            media: media.clone(),
             created_at_ms: 17,
         };
         for (count, next, prev, degraded) in
             [(0, None, None, false), (1, None, Some(9), true), (3, Some(9), Some(9), false)]
         {
             let page = Page {
-                tweets: vec![Tweet::from(&body); count],
+                tweets: vec![Tweet::of(&body, "m/"); count],
                 next: next.map(TweetId),
                 prev: prev.map(TweetId),
                 degraded,
             };
-            let json = page_json(&vec![tweet_json(&body); count], page.next, page.prev, degraded);
+            let json =
+                page_json(&vec![tweet_json(&body, "m/"); count], page.next, page.prev, degraded);
             assert_eq!(json, serde_json::to_vec(&page).unwrap());
             assert_eq!(serde_json::from_slice::<Page>(&json).unwrap(), page);
         }

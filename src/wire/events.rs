@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 
 use super::trace::TraceContext;
 use crate::domain::{
-    Body, DisplayName, Entry, Handle, Pair, PairChange, PairState, TweetId, TweetText, UserId,
-    edge::Side,
+    Body, DisplayName, Entry, Handle, MediaList, Pair, PairChange, PairState, TweetId, TweetText,
+    UserId, edge::Side,
 };
 
 /// The envelope's version.
@@ -48,6 +48,9 @@ pub enum Fact {
         name: DisplayName,
         /// The text.
         text: TweetText,
+        /// The pictures; events that are older than them have none.
+        #[serde(skip_serializing_if = "no_media", default)]
+        media: MediaList,
     },
     /// A tweet was deleted.
     TweetDeleted {
@@ -99,6 +102,10 @@ pub enum Fact {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         after: Option<FollowerCursor>,
     },
+}
+
+pub(super) fn no_media(media: &MediaList) -> bool {
+    media.is_empty()
 }
 
 /// A place in the list of an author's followers.
@@ -166,6 +173,7 @@ impl Event {
             handle: body.handle.clone(),
             name: body.name.clone(),
             text: body.text.clone(),
+            media: body.media.clone(),
         };
         Self { at_ms: body.created_at_ms, trace, fact }
     }
@@ -314,6 +322,15 @@ mod tests {
         assert!(Event::decode(envelope.events[1].get().as_bytes()).is_ok());
         assert!(matches!(unpack(br#"{"v":2,"events":[]}"#), Err(DecodeError::Version(2))));
         assert!(matches!(unpack(b"nonsense"), Err(DecodeError::NotAnEnvelope(_))));
+    }
+
+    #[test]
+    fn an_event_older_than_pictures_has_none_and_one_without_looks_as_old() {
+        let old = br#"{"at_ms":5,"kind":"tweet_created","id":"1","author":"2","handle":"ada","name":"Ada","text":"hi"}"#;
+        let event = Event::decode(old).unwrap();
+        let Fact::TweetCreated { media, .. } = &event.fact else { panic!("{event:?}") };
+        assert!(media.is_empty());
+        assert_eq!(event.encode(), &old[..]);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::events::Event;
-use crate::domain::{Body, DisplayName, Handle, SessionId, TweetId, TweetText, UserId};
+use super::events::{Event, no_media};
+use crate::domain::{Body, DisplayName, Handle, MediaList, SessionId, TweetId, TweetText, UserId};
 
 /// `POST` at the timeline role: apply these events now, before the caller is answered. 204 once every
 /// read honours them: what they hide is hidden from everybody, what they show is shown to its author.
@@ -47,21 +47,24 @@ pub struct AuthorTweet {
     pub name: DisplayName,
     /// The text.
     pub text: TweetText,
+    /// The pictures.
+    #[serde(skip_serializing_if = "no_media", default)]
+    pub media: MediaList,
     /// When it was accepted, in milliseconds since the Unix epoch.
     pub created_at_ms: u64,
 }
 
 impl From<Body> for AuthorTweet {
     fn from(body: Body) -> Self {
-        let Body { id, author, handle, name, text, created_at_ms } = body;
-        Self { id, author, handle, name, text, created_at_ms }
+        let Body { id, author, handle, name, text, media, created_at_ms } = body;
+        Self { id, author, handle, name, text, media, created_at_ms }
     }
 }
 
 impl From<AuthorTweet> for Body {
     fn from(tweet: AuthorTweet) -> Self {
-        let AuthorTweet { id, author, handle, name, text, created_at_ms } = tweet;
-        Self { id, author, handle, name, text, created_at_ms }
+        let AuthorTweet { id, author, handle, name, text, media, created_at_ms } = tweet;
+        Self { id, author, handle, name, text, media, created_at_ms }
     }
 }
 

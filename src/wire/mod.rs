@@ -7,6 +7,7 @@ pub mod api;
 pub mod events;
 mod ids;
 pub mod internal;
+pub mod media;
 pub mod problem;
 pub mod routes;
 pub mod trace;

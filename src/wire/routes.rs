@@ -101,6 +101,7 @@ pub const ROUTES: &[Route] = &[
     route("DELETE", "/blocks/{handle}", User, Bearer, true),
     route("POST", POST_TWEETS, Tweet, Bearer, false),
     route("DELETE", "/tweets/{id}", Tweet, Bearer, true),
+    route("POST", "/media", Tweet, Bearer, false),
     route("GET", "/timeline", Timeline, Bearer, true),
     Route { stream: true, ..route("GET", "/timeline/stream", Timeline, Bearer, true) },
     route("GET", "/users/{handle}/tweets", Timeline, Bearer, true),

@@ -3,6 +3,7 @@
 mod contracts;
 mod faults;
 mod schema;
+mod tls;
 
 use std::sync::{
     Arc,
@@ -31,6 +32,7 @@ pub const SCENARIOS: &[Scenario<Server>] = scenarios![
     contracts::the_graph_keeps_its_contract,
     contracts::keys_keep_their_contract,
     contracts::tweets_keep_their_contract,
+    contracts::uploads_keep_their_contract,
     contracts::the_outboxes_keep_their_contract,
     contracts::two_processes_give_an_authors_tweets_increasing_ids,
     contracts::two_relays_replay_and_prune_more_than_a_batch,
@@ -47,6 +49,7 @@ pub const SCENARIOS: &[Scenario<Server>] = scenarios![
     schema::a_database_of_a_later_release_is_accepted,
     schema::a_step_that_was_changed_is_refused,
     schema::what_cannot_be_opened_is_said_without_the_password,
+    tls::a_server_is_known_by_its_authority_and_its_name,
 ];
 
 /// The one server.

@@ -4,6 +4,7 @@
 mod contract;
 mod faults;
 mod hints;
+mod login;
 mod moves;
 mod ring;
 
@@ -26,7 +27,7 @@ use redis::{FromRedisValue, aio::MultiplexedConnection};
 
 use crate::support::{
     run::{Backend, Scenario, answers, scenarios},
-    server::{Container, Order, docker_does, free_ports},
+    server::{Container, Order, REDIS_ENTRY, docker_does, free_ports},
 };
 
 pub const SCENARIOS: &[Scenario<Server>] = scenarios![
@@ -38,18 +39,17 @@ pub const SCENARIOS: &[Scenario<Server>] = scenarios![
     faults::a_server_that_stops_is_an_error_in_time_and_a_write_to_it_is_unknown,
     faults::a_server_short_of_memory_forgets_lists_whole,
     faults::a_server_that_may_not_forget_and_is_full_refuses_and_says_so,
+    login::a_server_is_known_by_its_authority_and_its_name_and_knows_a_password,
     hints::a_process_hears_what_another_tells_over_one_server,
     hints::a_process_hears_what_another_tells_over_a_cluster,
     moves::a_slot_that_moves_under_load_loses_nothing,
     moves::a_push_that_was_done_outlives_the_primary,
+    moves::a_push_that_found_nothing_to_do_is_not_done_before_replicas_have_what_it_saw,
     ring::a_list_in_redis_is_the_ring_of_the_domain,
 ];
 
 /// The longest that anything eventual may take; a busy machine takes its time.
 pub const PATIENCE: Duration = Duration::from_mins(1);
-
-/// The script that makes one server or a cluster in either image.
-const ENTRY: &str = include_str!("../../infra/local-images/redis/entry.sh");
 
 /// One server or a cluster, in one container.
 #[derive(Clone)]
@@ -64,16 +64,12 @@ pub struct Server {
 
 /// `entry.sh` in `mode`, with more arguments for the servers.
 fn order<'a>(mode: &'a str, args: &[&'a str]) -> Order {
-    let command = ["-c", ENTRY, "entry.sh", mode].into_iter().chain(args.iter().copied());
+    let command = ["-c", REDIS_ENTRY, "entry.sh", mode].into_iter().chain(args.iter().copied());
     Order::of("redis").runs(Some("sh"), command)
 }
 
 impl Backend for Server {
     const NAME: &'static str = "redis";
-
-    fn order() -> Order {
-        order("single", &[])
-    }
 
     async fn begin(container: &Container) -> Self {
         Self::over(container, false).await
@@ -189,11 +185,16 @@ impl Server {
 
     /// Kills the node that listens on `port` in the container.
     pub fn kill_node(&self, port: u16) {
-        let kill = format!(
+        self.signal_node(port, "KILL");
+    }
+
+    /// Sends a signal to the node that listens on `port` in the container.
+    pub fn signal_node(&self, port: u16, signal: &str) {
+        let send = format!(
             "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | \
-             grep -q '^redis-server .*:{port} ' && kill -9 ${{p#/proc/}}; done; true"
+             grep -q '^redis-server .*:{port} ' && kill -{signal} ${{p#/proc/}}; done; true"
         );
-        docker_does(&["exec", &self.id, "sh", "-c", &kill]);
+        docker_does(&["exec", &self.id, "sh", "-c", &send]);
     }
 }
 

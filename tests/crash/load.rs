@@ -3,23 +3,22 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64},
     },
 };
 
-use crate::{
+use crate::judge::{
     api::Api,
     client::Client,
     dice::Dice,
-    world::{GROUP, WRITERS, World},
+    world::{GROUP, Shared, WRITERS},
 };
 
+/// A client pauses up to this long between two calls, in milliseconds.
+const THINK_MS: usize = 50;
 /// Readers beside the writers.
 const READERS: usize = 6;
-
-/// The model, as everybody holds it.
-pub type Shared = Arc<Mutex<World>>;
 
 /// Everybody who is at work.
 pub struct Crowd {
@@ -39,6 +38,8 @@ impl Crowd {
             api: api.clone(),
             dice: dice.split(),
             down: Arc::clone(&down),
+            think_ms: THINK_MS,
+            insists: false,
         };
         let mut tasks: Vec<_> =
             (0..WRITERS).map(|group| tokio::spawn(client(dice).writes(group * GROUP))).collect();

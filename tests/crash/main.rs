@@ -2,8 +2,8 @@
 //!
 //! `CHIRP_TEST_KILLS` says how often (default 25). The loop of [`run`]: load `chirp up` with more
 //! than fifty concurrent writers, kill it where the histogram has a gap ([`server`]), start it
-//! again, settle what the clients do not know ([`settle`]), and hold every answer that anybody was
-//! given against what can be read now ([`audit`]). After a few kills the same audit is run on
+//! again, settle what the clients do not know ([`judge::settle`]), and hold every answer that anybody was
+//! given against what can be read now ([`judge::audit`]). After a few kills the same audit is run on
 //! copies of the data that were tampered with ([`tamper`]), and must find each fault.
 //!
 //! On a violation the evidence is printed, the data folder is kept and the exit code is 1.
@@ -13,19 +13,14 @@
 #![allow(clippy::print_stdout, reason = "the report is what this program is for")]
 #![allow(clippy::disallowed_methods, reason = "the loop runs in the real world")]
 
-mod api;
-mod audit;
-mod checks;
-mod client;
-mod dice;
+#[path = "../judge/mod.rs"]
+mod judge;
 mod load;
 mod report;
 mod run;
 mod seed;
 mod server;
-mod settle;
 mod tamper;
-mod world;
 
 use std::process::ExitCode;
 

@@ -1,39 +1,12 @@
 //! What a run has to show: where the kills fell, and what came of it.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use chirp::{domain::TweetId, rt::points};
+use chirp::rt::points;
 
 /// The places that kills are aimed at, each of which must get a tenth of them at least.
 pub const PLACES: [&str; 5] =
     [points::COMMIT, points::RELAY, points::WORKER, points::ACK, points::RECOVERY];
-
-/// Evidence that a promise was broken.
-#[derive(Clone, Debug)]
-pub struct Violation {
-    pub rule: &'static str,
-    pub tweet: Option<TweetId>,
-    pub author: String,
-    pub reader: String,
-    pub about: String,
-    /// After this kill, which fell there.
-    pub kill: usize,
-    pub mark: String,
-    /// When it was seen, in milliseconds since the Unix epoch.
-    pub at_ms: u64,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rule, tweet, author, reader, about, kill, mark, at_ms } = self;
-        let tweet = tweet.map_or_else(|| "-".to_owned(), |tweet| tweet.to_string());
-        write!(f, "VIOLATION of `{rule}`: tweet {tweet} of {author}, read by {reader}: {about} ")?;
-        match kill {
-            0 => write!(f, "(seen at {at_ms} ms, before the first kill)"),
-            _ => write!(f, "(seen at {at_ms} ms, after kill {kill}, which fell on `{mark}`)"),
-        }
-    }
-}
 
 /// Figures of a run.
 #[derive(Debug, Default)]

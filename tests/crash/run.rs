@@ -10,16 +10,18 @@ use chirp::domain::{TweetId, snowflake};
 use tempfile::TempDir;
 
 use crate::{
-    api::PAGE,
-    audit::{self, Scope, audit, drain},
-    dice::Dice,
-    load::{Crowd, Shared},
+    judge::{
+        api::PAGE,
+        audit::{self, Scope, audit, drain},
+        dice::Dice,
+        settle::{early, settle, warm},
+        world::{PASSIVE, STAR, Shared, WRITERS, now_ms},
+    },
+    load::Crowd,
     report::{Figures, PLACES, percentile},
     seed::seed,
     server::{Place, Server},
-    settle::{Unpromised, early, settle, warm},
     tamper,
-    world::{PASSIVE, STAR, WRITERS, World, now_ms},
 };
 
 /// Homes read after each kill: of ordinary users, and of the star's passive followers.
@@ -135,10 +137,10 @@ impl Run {
         warm(&world, &api, &warmed).await;
         let unpromised = settle(&world, &api, self.low, dice).await;
         self.figures.pages += early(&world, &api, &unpromised, &warmed, HIDES, dice).await;
-        drain(server.admin).await?;
+        drain(&[server.admin]).await?;
         self.figures.drains.push(began.elapsed());
         let mut scope = audit::sample(&world.lock().unwrap(), self.low_before, homes, dice);
-        scope.lagging = lagging(&world.lock().unwrap(), &unpromised);
+        scope.lagging = unpromised.ids(&world.lock().unwrap());
         let read = audit(&world, &api, &scope, dice).await;
         self.read(read);
         self.verdict()?;
@@ -247,7 +249,11 @@ impl Run {
             figures.pages, figures.tweets, figures.reread
         );
         let of = |rule| world.violations.iter().filter(|found| found.rule == rule).count();
-        println!("lost: {}, doubled: {}", of(crate::checks::LOST), of(crate::checks::DOUBLED));
+        println!(
+            "lost: {}, doubled: {}",
+            of(crate::judge::checks::LOST),
+            of(crate::judge::checks::DOUBLED)
+        );
         let thin = PLACES.iter().filter(|place| {
             figures.fell.get(**place).copied().unwrap_or_default() * 10 < figures.kills()
         });
@@ -270,9 +276,4 @@ impl Run {
             }
         }
     }
-}
-
-fn lagging(world: &World, unpromised: &Unpromised) -> std::collections::BTreeSet<TweetId> {
-    let tweets = unpromised.tweets.iter();
-    tweets.filter_map(|&(user, n)| world.users[user].tweets[n].id).collect()
 }

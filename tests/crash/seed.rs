@@ -10,7 +10,7 @@ use chirp::{
     services::kit::token::SigningKey,
 };
 
-use crate::{
+use crate::judge::{
     dice::Dice,
     world::{ORDINARY, PASSIVE, STAR, World, candidates, now_ms},
 };

@@ -13,7 +13,7 @@ use std::{
 
 use chirp::stack::{crash_marks::WIDTH, data_dir::RunFile};
 
-use crate::{api::Api, dice::Dice};
+use crate::judge::{api::Api, dice::Dice};
 
 /// A start that takes longer has failed.
 const READY_MAX: Duration = Duration::from_secs(30);

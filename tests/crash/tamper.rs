@@ -7,12 +7,13 @@ use chirp::{adapters::embedded::sqlite::key, domain::TweetId};
 use rusqlite::{Connection, params};
 
 use crate::{
-    audit::{Scope, audit, drain},
-    checks::{COUNTS, DOUBLED, FOREIGN, KEYS, LOST, REFUSED, RESURRECTED},
-    dice::Dice,
-    load::Shared,
+    judge::{
+        audit::{Scope, audit, drain},
+        checks::{COUNTS, DOUBLED, FOREIGN, KEYS, LOST, REFUSED, RESURRECTED},
+        dice::Dice,
+        world::{ORDINARY, STAR, Shared, State, World, candidates, key_of, text_of},
+    },
     server::Place,
-    world::{ORDINARY, STAR, State, World, candidates, key_of, text_of},
 };
 
 /// What is done to a copy.
@@ -176,7 +177,7 @@ pub async fn prove(world: &Shared, place: &Place, dice: &mut Dice) -> Result<(),
         let changed = (tamper.by)(&world.lock().unwrap(), &target, &copy.data).unwrap();
         assert!(changed > 0, "nothing was there to tamper with: {}", tamper.what);
         let server = copy.start().await?;
-        drain(server.admin).await?;
+        drain(&[server.admin]).await?;
         let scope = Scope {
             homes: vec![target.stranger, target.author],
             authors: (0..=STAR).collect(),

@@ -51,6 +51,7 @@ const ROWS: &[Row] = &[
     row("DELETE", "/blocks/{handle}", "/blocks/dan", || None, 204),
     row("POST", "/tweets", "/tweets", || Some(json!({ "text": "by eve" })), 201),
     row("DELETE", "/tweets/{id}", "/tweets/{tweet}", || None, 403),
+    row("POST", "/media", "/media", || Some(json!({ "content_type": "x", "bytes": 1 })), 422),
     row("GET", "/timeline", "/timeline", || None, 200),
     row("GET", "/timeline/stream", "/timeline/stream", || None, 200),
     row("GET", "/users/{handle}/tweets", "/users/ada/tweets", || None, 200),
@@ -230,7 +231,7 @@ in_both_shapes! {
         // Warm everywhere, so that what is refused later was accepted before.
         for door in Role::ALL.iter().flat_map(|role| app.doors(*role)) {
             let eve = Eve { app: &app, door, tweet };
-            for row in [&ROWS[3], &ROWS[11]] {
+            for row in [&ROWS[3], &ROWS[12]] {
                 let answer = eve.with_token(row, &ada.session.access_token).await;
                 assert!(matches!(answer.status, 200 | 404), "{answer:?}");
             }

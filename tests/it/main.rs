@@ -5,6 +5,7 @@
 
 #![allow(unreachable_pub, missing_docs, reason = "nothing here is used from elsewhere")]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that fails says why")]
+#![allow(clippy::print_stdout, reason = "what starts servers reports it")]
 #![allow(clippy::disallowed_methods, reason = "scenarios run in the real world")]
 
 mod auth;
@@ -14,7 +15,10 @@ mod input;
 mod inside;
 mod lifecycle;
 mod limits;
+mod media;
+mod no_docker;
 mod page;
+mod processes;
 mod reading;
 mod sessions;
 mod simulation;

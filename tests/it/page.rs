@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Shape, TestApp, browser::Browser};
+use crate::support::{GIF, Shape, TestApp, browser::Browser};
 
 const PASSWORD: &str = "correct horse";
 const TAB: &str = "\u{e004}";
@@ -193,7 +193,9 @@ async fn the_keyboard_is_enough_and_the_focus_is_never_lost() {
     ada.keys(&format!("by keys{CONTROL}{ENTER}")).await;
     ada.reads(&["by keys"]).await;
     assert_eq!(focus().await, json!("text"));
-    // The button of an empty text cannot be reached; the next stop is whom to follow.
+    // The button of an empty text cannot be reached; the next stops are pictures, and whom to follow.
+    ada.keys(TAB).await;
+    assert_eq!(focus().await, json!("attach"));
     ada.keys(TAB).await;
     assert_eq!(focus().await, json!("whom"));
     ada.keys(&format!("bob{ENTER}")).await;
@@ -267,4 +269,58 @@ async fn where_streams_are_refused_the_page_polls() {
     ada.reads(&[]).await;
     drop(held);
     ada.close().await;
+}
+
+#[tokio::test]
+async fn a_picture_is_chosen_sent_and_shown_to_a_follower() {
+    let app = TestApp::start(Shape::OneProcess).await;
+    let (ada, bob) = tokio::join!(signs_up(&app, "ada", 1_000), signs_up(&app, "bob", 1_000));
+    watch(&ada).await;
+    watch(&bob).await;
+    bob.types("#whom", "ada").await;
+    bob.clicks("#follow").await;
+    bob.until("it is told", "document.getElementById('people-note').textContent").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let choose = async |path: String| {
+        let input = ada.page.find(fantoccini::Locator::Css("#picture")).await.unwrap();
+        input.send_keys(&path).await.unwrap();
+    };
+    // What cannot be taken is told before anything is sent.
+    choose(file("page.html", b"<script>")).await;
+    ada.until("it is no picture", "/no JPEG/.test(document.getElementById('notice').textContent)")
+        .await;
+    choose(file("large.gif", &[GIF, &vec![0; 5 << 20]].concat())).await;
+    ada.until("it is too large", "/too large/.test(document.getElementById('notice').textContent)")
+        .await;
+    choose(file("wrong.gif", GIF)).await;
+    ada.until("it is shown", "document.querySelector('#pictures img').naturalWidth == 1").await;
+    ada.clicks("#pictures .remove").await;
+    ada.until("it is removed", "!document.querySelector('#pictures li')").await;
+    choose(file("right.gif", GIF)).await;
+    tweets(&ada, "look").await;
+    for browser in [&ada, &bob] {
+        browser.reads(&["look"]).await;
+        browser
+            .until(
+                "the picture is there",
+                "(i => i && i.complete && i.naturalWidth == 1 && i.loading == 'lazy'
+                    && i.getAttribute('width') == '1' && /Picture by @ada/.test(i.alt))(
+                    document.querySelector('#timeline .media img'))",
+            )
+            .await;
+        let trouble = browser.script("return window.trouble;").await;
+        assert_eq!(trouble, json!([]), "errors and breaches of the policy");
+    }
+    ada.until("the composer is empty", "!document.querySelector('#pictures li')").await;
+    // As a page of its own a picture is in a sandbox.
+    let href = bob.script("return document.querySelector('#timeline .media a').href;").await;
+    bob.page.goto(href.as_str().unwrap()).await.unwrap();
+    assert_eq!(bob.script("return window.origin;").await, json!("null"));
+    ada.close().await;
+    bob.close().await;
 }

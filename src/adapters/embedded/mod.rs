@@ -4,6 +4,7 @@
 //! `user.db` and `tweet.db` are the truth of their services; `timeline.db` holds the timeline
 //! role's copy and the bus, so every role opens it.
 
+pub mod blobs;
 pub mod bulk;
 pub mod bus;
 pub mod cache;
@@ -13,6 +14,7 @@ pub mod graph;
 pub mod hints;
 pub mod keys;
 pub mod limiter;
+pub mod media;
 pub mod outbox;
 pub mod sqlite;
 pub mod stores;
@@ -25,4 +27,4 @@ mod tests;
 
 pub use bulk::Seeder;
 pub use sqlite::{Db, OpenError};
-pub use stores::{Stores, TimelineStores, TweetStores, UserStores};
+pub use stores::{Stores, TimelineStores, TweetStores, UserStores, lacking};

@@ -11,14 +11,18 @@ use super::{
     folder::{self, Folder},
     graph::SqlGraph,
     keys::FileKeys,
+    media::SqlMedia,
     outbox::SqlOutbox,
-    sqlite::{Db, OpenError, Options, Schema},
+    sqlite::{self, Db, OpenError, Options, Schema},
     timeline_store::{self, SqlTimelines},
     tweets::{self, SqlTweets},
     users::{self, SqlUsers},
 };
 use crate::{
-    ports::{Bus, GraphStore, KeyStore, Outbox, Outcome, TimelineStore, TweetStore, UserStore},
+    ports::{
+        Bus, GraphStore, KeyStore, MediaStore, Outbox, Outcome, TimelineStore, TweetStore,
+        UserStore,
+    },
     rt::Rt,
 };
 
@@ -45,9 +49,11 @@ pub struct UserStores {
 pub struct TweetStores {
     /// Tweets.
     pub tweets: Arc<dyn TweetStore>,
+    /// What is known of uploads.
+    pub media: Arc<dyn MediaStore>,
     /// Events of tweets.
     pub outbox: Arc<dyn Outbox>,
-    /// The file under both.
+    /// The file under all of them.
     pub db: Db,
 }
 
@@ -85,6 +91,21 @@ fn open(dir: &Path, file: &str, schema: &Schema, options: Options) -> Result<Db,
     Ok(db)
 }
 
+/// How many steps of its schema each store in `dir` lacks that has been made, by file name. Nothing is
+/// changed.
+///
+/// # Errors
+/// [`OpenError`], also for a store that is ahead of this build.
+pub fn lacking(dir: &Path) -> Result<Vec<(&'static str, usize)>, OpenError> {
+    let schemas = [
+        (folder::USER, users::schema()),
+        (folder::TWEET, tweets::schema()),
+        (folder::TIMELINE, timeline_store::schema()),
+    ];
+    let made = schemas.into_iter().filter(|(file, _)| dir.join(file).exists());
+    made.map(|(file, schema)| Ok((file, sqlite::lacking(&dir.join(file), &schema)?))).collect()
+}
+
 impl UserStores {
     /// Opens `user.db` in `dir`, which is made if it is missing. Blocks for some milliseconds.
     ///
@@ -118,6 +139,7 @@ impl TweetStores {
         let db = open(dir, folder::TWEET, &tweets::schema(), options)?;
         Ok(Self {
             tweets: Arc::new(SqlTweets::new(db.clone())),
+            media: Arc::new(SqlMedia::new(db.clone())),
             outbox: Arc::new(SqlOutbox::new(db.clone(), TWEET_OUTBOX)),
             db,
         })

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
 use super::{
-    bus,
+    bus, media,
     sqlite::{Db, Fault, Schema, Statements, bound, from_key, key},
     tweets::body,
 };
@@ -23,7 +23,7 @@ use crate::{
         AuthorRow, FollowerPage, Kind, Outcome, Read, StoreError, StoredBody, TimelineStore,
         timeline_store::IDS_MAX,
     },
-    wire::events::FollowerCursor,
+    wire::{events::FollowerCursor, media::to_column},
 };
 
 const STORE: &str = "timeline_store";
@@ -73,7 +73,7 @@ create table followers (
 #[must_use]
 pub const fn schema() -> Schema {
     /// The tables of version 1. What is written is never changed: a later version is another step.
-    const STEPS: &[&[&str]] = &[&[TABLES, bus::TABLES]];
+    const STEPS: &[&[&str]] = &[&[TABLES, bus::TABLES], &[media::COLUMN]];
     Schema { name: "timeline", application_id: 0x6368_526c, steps: STEPS }
 }
 
@@ -91,18 +91,20 @@ impl SqlTimelines {
 
 fn put_tweet(conn: &Connection, body: &Body) -> Result<(), Fault> {
     let sql = "
-        insert into tweets (id, author_id, handle, name, text, created_at_ms)
-        values (?1, ?2, ?3, ?4, ?5, ?6)
+        insert into tweets (id, author_id, handle, name, text, created_at_ms, media)
+        values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
         on conflict (id) do update set
             author_id = excluded.author_id,
             handle = excluded.handle,
             name = excluded.name,
             text = excluded.text,
-            created_at_ms = excluded.created_at_ms
+            created_at_ms = excluded.created_at_ms,
+            media = excluded.media
         where tweets.author_id is null";
     let (id, author) = (key(body.id.0), key(body.author.0));
     let (handle, name, text) = (body.handle.as_str(), body.name.as_str(), body.text.as_str());
-    conn.run(sql, params![id, author, handle, name, text, bound(body.created_at_ms)])?;
+    let (at, media) = (bound(body.created_at_ms), to_column(&body.media));
+    conn.run(sql, params![id, author, handle, name, text, at, media])?;
     let sql = "
         insert into author_tweets (author_id, tweet_id) values (?1, ?2)
         on conflict (author_id, tweet_id) do nothing";
@@ -212,10 +214,10 @@ async fn each<T: Send + 'static>(
 
 fn stored_body(conn: &Connection, id: i64) -> Result<Option<StoredBody>, Fault> {
     let sql = "
-        select id, author_id, handle, name, text, created_at_ms, deleted
+        select id, author_id, handle, name, text, created_at_ms, media, deleted
         from tweets where id = ?1";
     conn.one(sql, [id], |row| {
-        let deleted: bool = row.get(6)?;
+        let deleted: bool = row.get(7)?;
         if deleted { Ok(StoredBody::Deleted) } else { body(row).map(StoredBody::Live) }
     })
 }

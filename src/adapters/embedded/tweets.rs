@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, Row, params};
 
 use super::{
-    outbox,
+    media, outbox,
     sqlite::{Db, Fault, Schema, Statements, bound, from_key, key},
 };
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     ports::{Created, Deleted, IdempotencyKey, NewTweet, Outcome, Read, TweetStore},
     wire::{
         events::{Event, Fact},
+        media::to_column,
         trace::TraceContext,
     },
 };
@@ -50,7 +51,7 @@ create index idempotency_created on idempotency (created_at_ms);
 #[must_use]
 pub const fn schema() -> Schema {
     /// The tables of version 1. What is written is never changed: a later version is another step.
-    const STEPS: &[&[&str]] = &[&[TABLES, outbox::TABLES]];
+    const STEPS: &[&[&str]] = &[&[TABLES, outbox::TABLES], &[media::COLUMN, media::TABLES]];
     Schema { name: "tweet", application_id: 0x6368_5274, steps: STEPS }
 }
 
@@ -66,7 +67,7 @@ impl SqlTweets {
     }
 }
 
-/// Reads a body out of the columns id, author, handle, name, text, created.
+/// Reads a body out of the columns id, author, handle, name, text, created, media.
 pub(super) fn body(row: &Row<'_>) -> Result<Body, Fault> {
     let text_of = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
     let handle = Handle::parse(text_of(2)?);
@@ -79,6 +80,7 @@ pub(super) fn body(row: &Row<'_>) -> Result<Body, Fault> {
         name: name.map_err(|_| Fault::Corrupt("tweets.name is not a name"))?,
         text: text.map_err(|_| Fault::Corrupt("tweets.text is not a text"))?,
         created_at_ms: from_key(row.get(5)?),
+        media: media::list(row, 6)?,
     })
 }
 
@@ -90,12 +92,12 @@ fn earlier(
     now_ms: u64,
 ) -> Result<Option<Created>, Fault> {
     let sql = "
-        select id, tweets.author_id, handle, name, text, tweets.created_at_ms, body_hash
+        select id, tweets.author_id, handle, name, text, tweets.created_at_ms, media, body_hash
         from idempotency join tweets on id = tweet_id
         where idempotency.author_id = ?1 and key = ?2 and idempotency.created_at_ms > ?3";
     let oldest = bound(now_ms) - bound(KEY_TTL_MS);
     conn.one(sql, params![key(author.0), asked.key, oldest], |row| {
-        if row.get::<_, [u8; 32]>(6)? == asked.body_hash {
+        if row.get::<_, [u8; 32]>(7)? == asked.body_hash {
             Ok(Created::Replay(body(row)?))
         } else {
             Ok(Created::KeyReused)
@@ -137,16 +139,21 @@ pub fn insert(conn: &Connection, tweet: &NewTweet) -> Result<Created, Fault> {
     {
         return Ok(created);
     }
-    let body = Body { id: above_last(conn, &tweet.body)?, ..tweet.body.clone() };
+    let media = match media::take(conn, tweet)? {
+        Ok(media) => media,
+        Err((id, why)) => return Ok(Created::Unfit(id, why)),
+    };
+    let body = Body { id: above_last(conn, &tweet.body)?, media, ..tweet.body.clone() };
     let sql = "
-        insert into tweets (id, author_id, handle, name, text, created_at_ms)
-        values (?1, ?2, ?3, ?4, ?5, ?6)
+        insert into tweets (id, author_id, handle, name, text, created_at_ms, media)
+        values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
         on conflict (id) do nothing";
     let (handle, name, text) = (body.handle.as_str(), body.name.as_str(), body.text.as_str());
-    let at = bound(body.created_at_ms);
-    if conn.run(sql, params![key(body.id.0), key(author.0), handle, name, text, at])? == 0 {
+    let (at, media) = (bound(body.created_at_ms), to_column(&body.media));
+    if conn.run(sql, params![key(body.id.0), key(author.0), handle, name, text, at, media])? == 0 {
         return Ok(Created::IdTaken);
     }
+    media::give(conn, &body)?;
     outbox::add(conn, &Event::tweet_created(&body, tweet.trace.clone()))?;
     if let Some(asked) = &tweet.key {
         remember(conn, asked, &body)?;
@@ -170,6 +177,8 @@ fn mark_deleted(
         Some((_, true)) => Ok(Deleted::Gone { fresh: false }),
         Some((_, false)) => {
             let sql = "update tweets set deleted_at_ms = ?2 where id = ?1";
+            conn.run(sql, params![key(id.0), bound(now_ms)])?;
+            let sql = "update media set due_at_ms = ?2 where tweet_id = ?1";
             conn.run(sql, params![key(id.0), bound(now_ms)])?;
             let fact = Fact::TweetDeleted { id, author };
             outbox::add(conn, &Event { at_ms: now_ms, trace, fact })?;
@@ -200,7 +209,7 @@ impl TweetStore for SqlTweets {
             let (above, below, nearest_first) = bounds(window);
             let order = if nearest_first { "asc" } else { "desc" };
             let sql = format!(
-                "select id, author_id, handle, name, text, created_at_ms from tweets
+                "select id, author_id, handle, name, text, created_at_ms, media from tweets
                  where author_id = ?1 and id > ?2 and id < ?3 and deleted_at_ms is null
                  order by id {order} limit ?4"
             );

@@ -8,13 +8,17 @@ use std::time::Duration;
 
 use sqlx_core::{
     connection::ConnectOptions as _,
-    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    migrate::{Migrate as _, MigrateError, Migration, MigrationType, Migrator},
+    query_scalar::query_scalar,
     sql_str::SqlSafeStr as _,
 };
+use sqlx_postgres::{PgConnection, Postgres};
 
 use super::{pool::options, stores::OpenError};
 use crate::{config, rt::Rt};
 
+/// Where the library notes which steps were taken.
+const NOTES: &str = "_sqlx_migrations";
 /// The longest that all steps may take, with the wait for another process that takes them; far above
 /// what they need on tables that are empty.
 const MIGRATE_MAX: Duration = Duration::from_mins(1);
@@ -54,6 +58,7 @@ pub const USER: Steps = Steps(&[
 pub const TWEET: Steps = Steps(&[
     step!(1, "tweet", "tweets", "0001_tweets.sql"),
     step!(2, "tweet", "outbox", "0002_outbox.sql"),
+    step!(3, "tweet", "media", "0003_media.sql"),
 ]);
 
 impl Steps {
@@ -61,6 +66,12 @@ impl Steps {
     #[must_use]
     pub fn first(self, n: usize) -> Self {
         Self(&self.0[..n.min(self.0.len())])
+    }
+
+    /// Those that are not among `taken`, by number and name.
+    fn without(self, taken: &[i64]) -> Vec<String> {
+        let missing = self.0.iter().filter(|(number, ..)| !taken.contains(number));
+        missing.map(|(number, name, _)| format!("{number} {name}")).collect()
     }
 
     fn migrator(self) -> Migrator {
@@ -85,15 +96,67 @@ pub async fn migrate(
     steps: Steps,
 ) -> Result<(), OpenError> {
     let take = async {
-        let options = options(config, database).options(SERVER_LIMITS);
-        let mut conn = options.connect().await.map_err(|e| OpenError::of(config, database, &e))?;
+        let mut conn = connect(config, database).await?;
         // Its end ends the lock, whatever happened.
-        steps.migrator().run_direct(None, &mut conn, false).await.map_err(|error| match error {
-            MigrateError::Execute(error) => OpenError::of(config, database, &error),
-            error => OpenError::schema(database, &error),
-        })
+        let taken = steps.migrator().run_direct(None, &mut conn, false).await;
+        taken.map_err(|error| failed(config, database, error))
     };
     rt.timeout(MIGRATE_MAX, take)
         .await
         .unwrap_or_else(|_| Err(OpenError::late(database, MIGRATE_MAX)))
+}
+
+/// The steps that `database` lacks, by number and name. Changes nothing.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn missing(
+    rt: &Rt,
+    config: &config::Postgres,
+    database: &str,
+    steps: Steps,
+) -> Result<Vec<String>, OpenError> {
+    let look = async {
+        let mut conn = connect(config, database).await?;
+        let there = query_scalar::<Postgres, bool>("select to_regclass($1) is not null");
+        let there = there.bind(NOTES).fetch_one(&mut conn).await;
+        if !there.map_err(|error| OpenError::of(config, database, &error))? {
+            return Ok(steps.without(&[]));
+        }
+        let taken = conn.list_applied_migrations(NOTES).await;
+        let taken = taken.map_err(|error| failed(config, database, error))?;
+        Ok(steps.without(&taken.iter().map(|step| step.version).collect::<Vec<_>>()))
+    };
+    rt.timeout(MIGRATE_MAX, look)
+        .await
+        .unwrap_or_else(|_| Err(OpenError::late(database, MIGRATE_MAX)))
+}
+
+/// Refuses a `database` that lacks steps.
+///
+/// # Errors
+/// [`OpenError::Behind`], and as [`missing`].
+pub async fn check(
+    rt: &Rt,
+    config: &config::Postgres,
+    database: &str,
+    steps: Steps,
+) -> Result<(), OpenError> {
+    let missing = missing(rt, config, database, steps).await?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(OpenError::Behind { database: database.to_owned(), missing })
+}
+
+async fn connect(config: &config::Postgres, database: &str) -> Result<PgConnection, OpenError> {
+    let options = options(config, database).options(SERVER_LIMITS);
+    options.connect().await.map_err(|error| OpenError::of(config, database, &error))
+}
+
+fn failed(config: &config::Postgres, database: &str, error: MigrateError) -> OpenError {
+    match error {
+        MigrateError::Execute(error) => OpenError::of(config, database, &error),
+        error => OpenError::schema(database, &error),
+    }
 }

@@ -6,9 +6,11 @@
 
 pub mod graph;
 pub mod keys;
+pub mod media;
 pub mod migrate;
 pub mod outbox;
 pub mod pool;
+pub mod server;
 pub mod stores;
 pub mod tweets;
 pub mod users;

@@ -8,14 +8,15 @@ use super::{
     Pg,
     graph::PgGraph,
     keys::PgKeys,
-    migrate::{TWEET, USER, migrate},
+    media::PgMedia,
+    migrate::{self, Steps, TWEET, USER},
     outbox::PgOutbox,
     tweets::PgTweets,
     users::PgUsers,
 };
 use crate::{
     config,
-    ports::{GraphStore, KeyStore, Outbox, TweetStore, UserStore},
+    ports::{GraphStore, KeyStore, MediaStore, Outbox, TweetStore, UserStore},
     rt::Rt,
 };
 
@@ -49,9 +50,24 @@ pub enum OpenError {
         /// Which step, and what is wrong with it.
         why: String,
     },
+    /// The schema is older than this program.
+    #[error("the schema of the database `{database}` is behind, it lacks: {}", missing.join(", "))]
+    Behind {
+        /// The database.
+        database: String,
+        /// The steps it lacks, by number and name.
+        missing: Vec<String>,
+    },
 }
 
 impl OpenError {
+    /// Whether a later attempt may go better without anybody changing the schema or the program: the
+    /// server may not be there yet, or be so young that it has no users and databases.
+    #[must_use]
+    pub const fn passes(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Refused { .. })
+    }
+
     pub(super) fn of(config: &config::Postgres, database: &str, error: &Error) -> Self {
         let why = error.to_string();
         match error {
@@ -90,19 +106,39 @@ pub struct UserStores {
 pub struct TweetStores {
     /// Tweets.
     pub tweets: Arc<dyn TweetStore>,
+    /// What is known of uploads.
+    pub media: Arc<dyn MediaStore>,
     /// Events of tweets.
     pub outbox: Arc<dyn Outbox>,
-    /// The pool under both.
+    /// The pool under all of them.
     pub db: Pg,
 }
 
+async fn prepare(
+    rt: &Rt,
+    config: &config::Postgres,
+    database: &str,
+    steps: Steps,
+    migrate: bool,
+) -> Result<(), OpenError> {
+    if migrate {
+        migrate::migrate(rt, config, database, steps).await
+    } else {
+        migrate::check(rt, config, database, steps).await
+    }
+}
+
 impl UserStores {
-    /// Brings the schema up to date and opens a pool.
+    /// Brings the schema up to date, or with `migrate` off refuses one that is behind, and makes a pool.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub async fn open(rt: &Rt, config: &config::Postgres) -> Result<Self, OpenError> {
-        migrate(rt, config, &config.user_database, USER).await?;
+    pub async fn open(
+        rt: &Rt,
+        config: &config::Postgres,
+        migrate: bool,
+    ) -> Result<Self, OpenError> {
+        prepare(rt, config, &config.user_database, USER, migrate).await?;
         Ok(Self::over(Pg::new(rt, config, &config.user_database)))
     }
 
@@ -120,12 +156,16 @@ impl UserStores {
 }
 
 impl TweetStores {
-    /// Brings the schema up to date and opens a pool.
+    /// Brings the schema up to date, or with `migrate` off refuses one that is behind, and makes a pool.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub async fn open(rt: &Rt, config: &config::Postgres) -> Result<Self, OpenError> {
-        migrate(rt, config, &config.tweet_database, TWEET).await?;
+    pub async fn open(
+        rt: &Rt,
+        config: &config::Postgres,
+        migrate: bool,
+    ) -> Result<Self, OpenError> {
+        prepare(rt, config, &config.tweet_database, TWEET, migrate).await?;
         Ok(Self::over(Pg::new(rt, config, &config.tweet_database)))
     }
 
@@ -134,6 +174,7 @@ impl TweetStores {
     pub fn over(db: Pg) -> Self {
         Self {
             tweets: Arc::new(PgTweets::new(db.clone())),
+            media: Arc::new(PgMedia::new(db.clone())),
             outbox: Arc::new(PgOutbox::new(db.clone(), TWEET_OUTBOX)),
             db,
         }

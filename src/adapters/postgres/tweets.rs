@@ -5,13 +5,14 @@ use futures_util::FutureExt as _;
 use sqlx_core::{query::query, query_as::query_as, query_scalar::query_scalar};
 use sqlx_postgres::{PgConnection, Postgres};
 
-use super::{Pg, fault::Fault, pool::End};
+use super::{Pg, fault::Fault, media, pool::End};
 use crate::{
     adapters::sql::{bound, bounds, from_key, key},
     domain::{Body, DisplayName, Handle, TweetId, TweetText, UserId, Window},
     ports::{Created, Deleted, IdempotencyKey, NewTweet, Outcome, Read, TweetStore},
     wire::{
         events::{Event, Fact},
+        media::to_column,
         trace::TraceContext,
     },
 };
@@ -34,10 +35,10 @@ impl PgTweets {
     }
 }
 
-/// Id, author, handle, name, text, created.
-type BodyRow = (i64, i64, String, String, String, i64);
+/// Id, author, handle, name, text, created, media.
+type BodyRow = (i64, i64, String, String, String, i64, Option<String>);
 
-fn body((id, author, handle, name, text, created): BodyRow) -> Result<Body, Fault> {
+fn body((id, author, handle, name, text, created, pictures): BodyRow) -> Result<Body, Fault> {
     Ok(Body {
         id: TweetId(from_key(id)),
         author: UserId(from_key(author)),
@@ -45,13 +46,14 @@ fn body((id, author, handle, name, text, created): BodyRow) -> Result<Body, Faul
         name: DisplayName::parse(&name).map_err(|_| Fault::Corrupt("tweets.name is no name"))?,
         text: TweetText::parse(&text).map_err(|_| Fault::Corrupt("tweets.text is no text"))?,
         created_at_ms: from_key(created),
+        media: media::list(pictures.as_deref())?,
     })
 }
 
 /// Locks the author's row, which is made if it is missing, and gives the author's last id, or 0.
 /// What is read afterwards must be read by another statement: this one sees the state before its
 /// wait.
-async fn lock_author(conn: &mut PgConnection, author: UserId) -> Result<TweetId, Fault> {
+pub(super) async fn lock_author(conn: &mut PgConnection, author: UserId) -> Result<TweetId, Fault> {
     let lock = "select last_tweet_id from authors where id = $1 for update";
     let find = || query_scalar::<Postgres, i64>(lock).bind(key(author.0));
     if let Some(last) = find().fetch_optional(&mut *conn).await? {
@@ -62,6 +64,9 @@ async fn lock_author(conn: &mut PgConnection, author: UserId) -> Result<TweetId,
     Ok(TweetId(from_key(find().fetch_one(conn).await?)))
 }
 
+/// Hash of the body, then the tweet: id, author, handle, name, text, created, media.
+type Keyed = (Vec<u8>, i64, i64, String, String, String, i64, Option<String>);
+
 /// What an earlier call with the same key did, if it is not too old.
 async fn earlier(
     conn: &mut PgConnection,
@@ -70,20 +75,20 @@ async fn earlier(
     now_ms: u64,
 ) -> Result<Option<Created>, Fault> {
     let sql = "
-        select body_hash, id, tweets.author_id, handle, name, text, tweets.created_at_ms
+        select body_hash, id, tweets.author_id, handle, name, text, tweets.created_at_ms, media
         from idempotency join tweets on id = tweet_id
         where idempotency.author_id = $1 and key = $2 and idempotency.created_at_ms > $3";
     let oldest = bound(now_ms) - bound(KEY_TTL_MS);
-    let found = query_as::<Postgres, (Vec<u8>, i64, i64, String, String, String, i64)>(sql)
+    let found = query_as::<Postgres, Keyed>(sql)
         .bind(key(author.0))
         .bind(&asked.key)
         .bind(oldest)
         .fetch_optional(conn)
         .await?;
     found
-        .map(|(hash, id, author, handle, name, text, created)| {
+        .map(|(hash, id, author, handle, name, text, created, media)| {
             if hash == asked.body_hash {
-                Ok(Created::Replay(body((id, author, handle, name, text, created))?))
+                Ok(Created::Replay(body((id, author, handle, name, text, created, media))?))
             } else {
                 Ok(Created::KeyReused)
             }
@@ -128,12 +133,16 @@ async fn create(conn: &mut PgConnection, tweet: &NewTweet) -> Result<End<Created
     {
         return Ok(End::Undo(created));
     }
-    let body = Body { id: tweet.body.id.max(TweetId(last.0 + 1)), ..tweet.body.clone() };
+    let media = match media::take(conn, tweet).await? {
+        Ok(media) => media,
+        Err((id, why)) => return Ok(End::Undo(Created::Unfit(id, why))),
+    };
+    let body = Body { id: tweet.body.id.max(TweetId(last.0 + 1)), media, ..tweet.body.clone() };
     let event = Event::tweet_created(&body, tweet.trace.clone()).encode();
     let sql = "
         with tweet as (
-            insert into tweets (id, author_id, handle, name, text, created_at_ms)
-            values ($1, $2, $3, $4, $5, $6)
+            insert into tweets (id, author_id, handle, name, text, created_at_ms, media)
+            values ($1, $2, $3, $4, $5, $6, $8)
             on conflict (id) do nothing
             returning id
         ), last as (
@@ -150,11 +159,13 @@ async fn create(conn: &mut PgConnection, tweet: &NewTweet) -> Result<End<Created
         .bind(body.text.as_str())
         .bind(bound(body.created_at_ms))
         .bind(event.to_vec())
+        .bind(to_column(&body.media))
         .fetch_one(&mut *conn)
         .await?;
     if written == 0 {
         return Ok(End::Undo(Created::IdTaken));
     }
+    media::give(conn, &body).await?;
     if let Some(asked) = &tweet.key {
         remember(conn, asked, &body).await?;
     }
@@ -178,6 +189,8 @@ async fn delete(conn: &mut PgConnection, asked: &Deletion) -> Result<Deleted, Fa
             update tweets set deleted_at_ms = $3
             where id = $1 and author_id = $2 and deleted_at_ms is null
             returning id
+        ), due as (
+            update media set due_at_ms = $3 where tweet_id in (select id from marked)
         ), event as (
             insert into outbox (event, at_ms) select $4, $3 from marked
         )
@@ -198,7 +211,7 @@ async fn by_author(
     macro_rules! page {
         ($order:literal) => {
             concat!(
-                "select id, author_id, handle, name, text, created_at_ms from tweets
+                "select id, author_id, handle, name, text, created_at_ms, media from tweets
                 where author_id = $1 and id > $2 and id < $3 and deleted_at_ms is null
                 order by id ",
                 $order,

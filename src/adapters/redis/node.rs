@@ -15,7 +15,7 @@ use std::{
 
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo, Pipeline,
-    RedisConnectionInfo, Value, aio::MultiplexedConnection, io::tcp::TcpSettings,
+    RedisConnectionInfo, TlsCertificates, Value, aio::MultiplexedConnection, io::tcp::TcpSettings,
 };
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -116,9 +116,10 @@ pub(super) struct Node {
     writes: Lanes,
 }
 
-/// How to reach the server at `address`; `None` if that is not `host:port`.
+/// How to reach the server at `address`; `None` if that is not `host:port`, or the file of authorities
+/// cannot be used.
 pub(super) fn client(config: &config::Redis, address: &str) -> Option<Client> {
-    let (host, port) = config::redis::split(address)?;
+    let (host, port) = config::host_port(address)?;
     let host = host.to_owned();
     let addr = if config.tls {
         ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
@@ -134,11 +135,16 @@ pub(super) fn client(config: &config::Redis, address: &str) -> Option<Client> {
     }
     let tcp = TcpSettings::default().set_nodelay(true);
     let info = addr.into_connection_info().ok()?;
-    Client::open(info.set_tcp_settings(tcp).set_redis_settings(login)).ok()
+    let info = info.set_tcp_settings(tcp).set_redis_settings(login);
+    if !config.tls || config.ca_file.is_empty() {
+        return Client::open(info).ok();
+    }
+    let root_cert = Some(std::fs::read(&config.ca_file).ok()?);
+    Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert }).ok()
 }
 
 impl Node {
-    /// `None` if `address` is not `host:port`.
+    /// As [`client`].
     pub(super) fn new(rt: &Rt, config: &Arc<config::Redis>, address: &str) -> Option<Self> {
         Some(Self {
             address: address.to_owned(),

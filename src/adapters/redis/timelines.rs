@@ -39,6 +39,25 @@ impl RedisCache {
         Call::new(key, cmd)
     }
 
+    fn page_call(&self, user: UserId, window: Window, limit: usize) -> Call {
+        let (list, relations) = (self.list_key(ListKey::Home(user)), self.relations_key(user));
+        let cmd = reading(&SCRIPTS.page, &[&list, &relations], window, limit);
+        Call::new(list, cmd)
+    }
+
+    /// The bytes that a push into `user`'s home timeline sends to the server, for whoever compares
+    /// this cache with a client that does nothing else.
+    #[must_use]
+    pub fn push_command(&self, user: UserId, entry: Entry) -> Vec<u8> {
+        self.push_call(ListKey::Home(user), entry).cmd.get_packed_command()
+    }
+
+    /// The bytes that [`TimelineCache::page`] sends to the server, as [`Self::push_command`].
+    #[must_use]
+    pub fn page_command(&self, user: UserId, window: Window, limit: usize) -> Vec<u8> {
+        self.page_call(user, window, limit).cmd.get_packed_command()
+    }
+
     /// The page of a reader whose two values are on different servers just now, because their slot
     /// moves: both are read and joined here. The relations are read after the list, so that nothing
     /// is shown that was hidden before the read began.
@@ -173,9 +192,8 @@ pub(super) fn and_then<T, U>(
 #[async_trait]
 impl TimelineCache for RedisCache {
     async fn page(&self, user: UserId, window: Window, limit: usize) -> Read<HomeRead> {
-        let (list, relations) = (self.list_key(ListKey::Home(user)), self.relations_key(user));
-        let cmd = reading(&SCRIPTS.page, &[&list, &relations], window, limit);
-        match self.redis.answers(Purpose::Read, &[Call::new(list, cmd)]).await.pop() {
+        let call = self.page_call(user, window, limit);
+        match self.redis.answers(Purpose::Read, &[call]).await.pop() {
             Some(Ok(value)) => home_of(&value),
             Some(Err(fault)) if !fault.split => Err(fault.into_error(STORE)),
             _ => self.page_in_two(user, window, limit).await,

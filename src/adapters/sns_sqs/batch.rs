@@ -7,8 +7,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use aws_sdk_sns::types::PublishBatchRequestEntry;
 use aws_sdk_sqs::types::{
-    ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
-    SendMessageBatchRequestEntry,
+    ChangeMessageVisibilityBatchRequestEntry, ChangeMessageVisibilityBatchResultEntry,
+    DeleteMessageBatchRequestEntry, DeleteMessageBatchResultEntry, SendMessageBatchRequestEntry,
+    SendMessageBatchResultEntry,
 };
 
 use super::{
@@ -70,7 +71,9 @@ impl SnsSqsBus {
             let known = match self.topology.addresses().await {
                 Ok(known) => known,
                 Err(fault) => {
-                    open.iter().for_each(|&at| later(&mut ends[at], Err(fault.clone())));
+                    for &at in &open {
+                        later(&mut ends[at], Err(fault.clone()));
+                    }
                     break;
                 }
             };
@@ -154,7 +157,10 @@ impl SnsSqsBus {
         let entries = open.iter().map(entry).collect();
         let call = self.sqs.send_message_batch().queue_url(url).set_entries(Some(entries));
         let sent = call.send().await.map_err(|error| Fault::of("SendMessageBatch", &error))?;
-        Ok(answers(sent.successful().iter().map(|entry| entry.id()), failed(sent.failed())))
+        Ok(answers(
+            sent.successful().iter().map(SendMessageBatchResultEntry::id),
+            failed(sent.failed()),
+        ))
     }
 
     async fn remove_batch(
@@ -170,8 +176,10 @@ impl SnsSqsBus {
         let entries = open.iter().map(entry).collect();
         let call = self.sqs.delete_message_batch().queue_url(url).set_entries(Some(entries));
         let removed = call.send().await.map_err(|error| Fault::of("DeleteMessageBatch", &error))?;
-        let mut answers =
-            answers(removed.successful().iter().map(|entry| entry.id()), failed(removed.failed()));
+        let mut answers = answers(
+            removed.successful().iter().map(DeleteMessageBatchResultEntry::id),
+            failed(removed.failed()),
+        );
         // AWS removes a message twice without a word; emulators do not know the receipt any more.
         // What has no message any more can bring none.
         for entry in
@@ -199,7 +207,10 @@ impl SnsSqsBus {
             self.sqs.change_message_visibility_batch().queue_url(url).set_entries(Some(entries));
         let hidden = call.send().await;
         let hidden = hidden.map_err(|error| Fault::of("ChangeMessageVisibilityBatch", &error))?;
-        Ok(answers(hidden.successful().iter().map(|entry| entry.id()), failed(hidden.failed())))
+        Ok(answers(
+            hidden.successful().iter().map(ChangeMessageVisibilityBatchResultEntry::id),
+            failed(hidden.failed()),
+        ))
     }
 
     /// Before the next attempt: a pause, or what is gone is made or looked for.

@@ -176,7 +176,7 @@ impl SnsSqsBus {
             .sqs
             .receive_message()
             .queue_url(url)
-            .max_number_of_messages(max.clamp(1, BATCH_MAX) as i32)
+            .max_number_of_messages(i32::try_from(max.clamp(1, BATCH_MAX)).unwrap_or(1))
             .wait_time_seconds(seconds(wait) as i32)
             .visibility_timeout(seconds(visibility.min(VISIBILITY_MAX)) as i32)
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)

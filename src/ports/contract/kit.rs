@@ -6,7 +6,10 @@ use tokio::sync::oneshot;
 
 use super::Check;
 use crate::{
-    domain::{Body, DisplayName, Entry, Handle, TweetId, TweetText, UserId, Window},
+    domain::{
+        Body, DisplayName, Entry, Handle, MediaId, MediaKind, MediaList, MediaRef, MediaShape,
+        TweetId, TweetText, UserId, Window,
+    },
     ports::{Outbox, OutboxRow, Outcome, Read},
     rt::{BoxFuture, Rt},
     wire::{events::Event, trace::TraceContext},
@@ -118,8 +121,20 @@ pub(super) fn body(id: u64, author: u64) -> Body {
         handle: handle(author),
         name: name(author),
         text: TweetText::parse(&format!("<b>tweet</b> {id} é 🦀\n'\"")).expect("it is short"),
+        media: MediaList::default(),
         created_at_ms: NOW_MS,
     }
+}
+
+/// The same with as many pictures as its id has tens, up to four.
+pub(super) fn pictured(id: u64, author: u64) -> Body {
+    let picture = |n: u64| {
+        let shape = MediaShape { kind: MediaKind::Webp, width: 9, height: n as u32 + 1 };
+        MediaRef { id: MediaId(u128::from(id) << 70 | u128::from(n)), shape }
+    };
+    let media =
+        MediaList::new((0..id / 10 % 5).map(picture).collect()).expect("at most four, each once");
+    Body { media, ..body(id, author) }
 }
 
 /// A delivery.

@@ -10,12 +10,14 @@
 //! more than the port's text (a bus may double and reorder); it fails with a sentence, never with
 //! a panic and never by hanging.
 
+pub mod blobs;
 pub mod body_cache;
 pub mod bus;
 pub mod graph;
 pub mod hints;
 pub mod keys;
 pub mod limiter;
+pub mod media;
 pub mod outbox;
 pub mod relation_cache;
 pub mod timeline_cache;

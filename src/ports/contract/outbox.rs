@@ -33,7 +33,10 @@ impl Feed for Arc<dyn TweetStore> {
     async fn commit(&self, n: u64, at_ms: u64) -> Check {
         let mut body = body(n * 10, n);
         body.created_at_ms = at_ms;
-        self.create(&NewTweet { body, key: None, trace: None }).await.must("create").map(drop)
+        self.create(&NewTweet { body, media: Vec::new(), key: None, trace: None })
+            .await
+            .must("create")
+            .map(drop)
     }
 }
 

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Check, Outage, behaviours,
-    kit::{Must, WINDOWS, body, concurrently, is_error, not_done, same, that, tweets, users},
+    kit::{
+        Must, WINDOWS, concurrently, is_error, not_done, pictured as body, same, that, tweets,
+        users,
+    },
 };
 use crate::{
     domain::{

@@ -53,12 +53,12 @@ behaviours![
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
 fn plain(body: Body) -> NewTweet {
-    NewTweet { body, key: None, trace: None }
+    NewTweet { body, media: Vec::new(), key: None, trace: None }
 }
 
 fn keyed(body: Body, key: &str, hash: u8) -> NewTweet {
     let key = Some(IdempotencyKey { key: key.to_owned(), body_hash: [hash; 32] });
-    NewTweet { body, key, trace: None }
+    NewTweet { body, media: Vec::new(), key, trace: None }
 }
 
 fn deleted_event(id: TweetId, author: u64, at_ms: u64) -> Event {

@@ -25,7 +25,7 @@ pub fn build(common: Common) -> Service {
         };
         routes = routes.forward(route, handler);
     }
-    let public = page::mount(routes).finish();
+    let public = page::mount(routes, &kit.common.config.media).finish();
     let internal = kit.internal(()).finish();
     kit.service_without_tokens(public, internal, Vec::new())
 }

@@ -5,16 +5,29 @@ use std::sync::Arc;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-use crate::services::kit::{Kit, Routes, answers::json_bytes};
+use crate::{
+    config,
+    services::kit::{Kit, Routes, answers::json_bytes},
+};
 
-/// Only the page's own files and its own origin: no inline script, no frame, no foreign host.
-const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-    img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+/// Only the page's own files and its own origin, and where pictures are if that is elsewhere: no inline
+/// script, no frame, no other host. `blob:` is a picture that its author has not sent yet.
+fn policy(media: &config::Media) -> HeaderValue {
+    let pictures = media.base_origin().unwrap_or_default();
+    let uploads = &media.upload_origin;
+    let policy = format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' {uploads}; \
+         img-src 'self' data: blob: {pictures}; base-uri 'none'; form-action 'self'; \
+         frame-ancestors 'none'"
+    );
+    HeaderValue::from_str(&policy).expect("the configuration allows plain characters only")
+}
 
 /// Serves the files.
-pub(super) fn mount(routes: Routes<Arc<Kit>>) -> Routes<Arc<Kit>> {
+pub(super) fn mount(routes: Routes<Arc<Kit>>, media: &config::Media) -> Routes<Arc<Kit>> {
+    let policy = policy(media);
     routes
-        .page("/", async || html())
+        .page("/", async move || html(policy.clone()))
         .page("/app.css", async || {
             file("text/css; charset=utf-8", include_bytes!("../../../web/app.css"))
         })
@@ -23,16 +36,16 @@ pub(super) fn mount(routes: Routes<Arc<Kit>>) -> Routes<Arc<Kit>> {
         })
 }
 
-fn html() -> Response {
+fn html(policy: HeaderValue) -> Response {
     let mut response = file("text/html; charset=utf-8", include_bytes!("../../../web/index.html"));
     let headers = response.headers_mut();
     for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, CSP),
         (header::REFERRER_POLICY, "no-referrer"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     response
 }
 

@@ -43,6 +43,16 @@ pub enum Code {
     NotFound,
     /// The path takes other methods.
     MethodNotAllowed,
+    /// A tweet names an upload that is not its author's, or that never was.
+    MediaUnknown,
+    /// A tweet names an upload that came too late.
+    MediaExpired,
+    /// A tweet names an upload whose bytes were not sent.
+    MediaNotUploaded,
+    /// A tweet names an upload whose bytes are no picture that is taken.
+    MediaRefused,
+    /// A tweet names an upload that another tweet shows.
+    MediaUsed,
     /// Somebody has the handle.
     HandleTaken,
     /// Users have no edges to themselves.
@@ -82,9 +92,14 @@ impl Code {
             Self::MethodNotAllowed => ("method-not-allowed", 405, "the path has other methods"),
             Self::HandleTaken => ("handle-taken", 409, "the handle is taken"),
             Self::Yourself => ("yourself", 409, "this cannot be done to oneself"),
+            Self::MediaNotUploaded => ("media-not-uploaded", 409, "a picture was not sent yet"),
+            Self::MediaUsed => ("media-used", 409, "another tweet shows the picture"),
+            Self::MediaExpired => ("media-expired", 410, "the upload came too late"),
             Self::BodyTooLarge => ("body-too-large", 413, "the body is too large"),
             Self::UnsupportedMediaType => ("unsupported-media-type", 415, "the body must be json"),
             Self::InvalidField => ("invalid-field", 422, "a field is not valid"),
+            Self::MediaUnknown => ("media-unknown", 422, "there is no such upload"),
+            Self::MediaRefused => ("media-refused", 422, "the picture is not taken"),
             Self::KeyReused => {
                 ("idempotency-key-reused", 422, "the idempotency key was used for another body")
             }

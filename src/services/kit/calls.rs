@@ -3,6 +3,8 @@
 //! The replica is the less busy one of two that are drawn (power of two choices; Mitzenmacher
 //! 2001), counted by what this caller has open there. There is one retry, on another replica if
 //! there is one: always when the request was never sent, and otherwise only if repeating it is safe.
+//! Where there are more than two replicas, what was never sent is tried on a few of them: several may
+//! have gone at once.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -32,8 +34,10 @@ use crate::{
 
 /// Replicas of a role that are called; one bit each.
 const REPLICAS_MAX: usize = 64;
-/// Attempts at one call.
-const ATTEMPTS: u32 = 2;
+/// Attempts at one call, of which the request was sent or may have been.
+const ATTEMPTS: usize = 2;
+/// Attempts at one call in all: those that end with "never sent" end soon.
+const UNSENT_MAX: usize = 4;
 /// The largest answer of an internal call, in bytes: 200 tweets, or 10,000 session ids.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
@@ -132,29 +136,33 @@ impl Calls {
     /// Sends a request and gives the answer, whatever its status.
     pub async fn send(&self, way: Way, request: Outgoing) -> Result<Response<Body>, CallError> {
         let mut request = Some(request);
-        let mut tried = None;
-        for attempt in 1..=ATTEMPTS {
-            let Some(replica) = self.pick(way.role, tried) else { break };
-            let last = attempt == ATTEMPTS || self.common.rpc.is_here(way.role, replica);
+        let (mut tried, mut sent) = (Replicas(0), 0);
+        let mut ended = None;
+        for attempt in 1..=UNSENT_MAX {
+            let most = self.common.rpc.replicas(way.role).clamp(ATTEMPTS, UNSENT_MAX);
+            let replica = if attempt > most { None } else { self.pick(way.role, tried) };
+            let Some(replica) = replica else { break };
+            let last = attempt == most || self.common.rpc.is_here(way.role, replica);
             let one = if last { request.take() } else { request.clone() };
             let Some(one) = one else { break };
-            tried = Some(replica);
+            tried = tried.with(replica);
             match self.attempt(way, replica, one.request(self.token.clone())).await {
                 Ok(response) => return Ok(response),
                 Err(error) => {
-                    let safe = way.idempotent || matches!(error, CallError::NotSent(_));
-                    if last || !safe {
+                    let unsent = matches!(error, CallError::NotSent(_));
+                    sent += usize::from(!unsent);
+                    if last || !(unsent || way.idempotent && sent < ATTEMPTS) {
                         return Err(error);
                     }
+                    ended = Some(error);
                 }
             }
         }
-        let error = StoreError::new(
-            crate::ports::Kind::Unavailable,
-            way.role.as_str(),
-            "there is no replica",
-        );
-        Err(CallError::NotSent(error))
+        let nobody = || {
+            let kind = crate::ports::Kind::Unavailable;
+            CallError::NotSent(StoreError::new(kind, way.role.as_str(), "there is no replica"))
+        };
+        Err(ended.unwrap_or_else(nobody))
     }
 
     async fn attempt(
@@ -179,23 +187,26 @@ impl Calls {
         &self.open[role as usize][replica]
     }
 
-    /// The less busy of two healthy replicas, another one than `tried` if possible. If none is
+    /// The less busy of two healthy replicas, none of `tried` unless there is only one. If none is
     /// healthy any is tried, as health may be old news.
-    fn pick(&self, role: Role, tried: Option<usize>) -> Option<usize> {
+    fn pick(&self, role: Role, tried: Replicas) -> Option<usize> {
         let rpc = &self.common.rpc;
         let count = rpc.replicas(role).min(REPLICAS_MAX);
         if count <= 1 {
             return (count == 1).then_some(0);
         }
-        let others = Replicas::all(count).without(tried);
+        let others = Replicas::all(count).except(tried);
         let healthy = Replicas::of((0..count).filter(|&replica| rpc.healthy(role, replica)));
-        let healthy = healthy.without(tried);
+        let healthy = healthy.except(tried);
         let known = if healthy.0 == 0 { others } else { healthy };
         let draw = self.draws.next();
         let first = known.nth(draw as u32)?;
         // What is not known to be healthy has no load that says anything.
-        let second =
-            if healthy.0 == 0 { None } else { known.without(Some(first)).nth((draw >> 32) as u32) };
+        let second = if healthy.0 == 0 {
+            None
+        } else {
+            known.except(Replicas(0).with(first)).nth((draw >> 32) as u32)
+        };
         let load = |replica| self.open(role, replica).load(Ordering::Relaxed);
         Some(match second {
             Some(second) if load(second) < load(first) => second,
@@ -294,8 +305,12 @@ impl Replicas {
         Self(replicas.fold(0, |set, replica| set | 1 << replica))
     }
 
-    fn without(self, replica: Option<usize>) -> Self {
-        Self(replica.map_or(self.0, |replica| self.0 & !(1 << replica)))
+    const fn with(self, replica: usize) -> Self {
+        Self(self.0 | 1 << replica)
+    }
+
+    const fn except(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
     }
 
     /// One of them, for a random `draw`; `None` if there is none.

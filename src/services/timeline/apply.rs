@@ -122,12 +122,13 @@ impl Core {
 /// The body that a `tweet_created` event carries.
 pub(super) fn body_of(event: &Event) -> Option<Body> {
     match &event.fact {
-        Fact::TweetCreated { id, author, handle, name, text } => Some(Body {
+        Fact::TweetCreated { id, author, handle, name, text, media } => Some(Body {
             id: *id,
             author: *author,
             handle: handle.clone(),
             name: name.clone(),
             text: text.clone(),
+            media: media.clone(),
             created_at_ms: event.at_ms,
         }),
         Fact::TweetDeleted { .. }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Core;
 use crate::{
-    domain::{Entry, TweetId, UserId},
+    domain::{Body, Entry, TweetId, UserId},
     ports::{BodyRead, CachedBody, StoredBody, timeline_store::IDS_MAX},
     telemetry::metrics::Cache,
     wire::api::tweet_json,
@@ -100,13 +100,18 @@ impl Core {
         Hydrated { shown, degraded }
     }
 
+    /// A body as pages and caches hold it.
+    fn json(&self, body: &Body) -> Bytes {
+        tweet_json(body, &self.config.media.base_url).into()
+    }
+
     async fn stored_bodies(&self, wanted: &[Entry]) -> Vec<Known> {
         let mut known = Vec::with_capacity(wanted.len());
         for entries in wanted.chunks(IDS_MAX) {
             let ids: Vec<TweetId> = entries.iter().map(|entry| entry.tweet).collect();
             match self.deps.store.bodies(&ids).await {
                 Ok(bodies) => known.extend(bodies.into_iter().map(|body| match body {
-                    Some(StoredBody::Live(body)) => Known::Live(tweet_json(&body).into()),
+                    Some(StoredBody::Live(body)) => Known::Live(self.json(&body)),
                     Some(StoredBody::Deleted) => Known::Deleted,
                     None => Known::Nothing,
                 })),
@@ -132,7 +137,7 @@ impl Core {
             if let Some(bodies) = self.peers.own_bodies(reader, &ids).await {
                 for (&at, body) in own.iter().zip(bodies) {
                     // The tweet role knows every tweet: what it does not give is deleted.
-                    known[at] = body.map_or(Known::Deleted, |b| Known::Live(tweet_json(&b).into()));
+                    known[at] = body.map_or(Known::Deleted, |b| Known::Live(self.json(&b)));
                 }
             }
         }

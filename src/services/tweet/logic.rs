@@ -4,8 +4,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
+use super::media::{Uploads, unfit};
 use crate::{
-    domain::{Body, TweetId, TweetText, UserId, Window, snowflake::Snowflake},
+    domain::{Body, MediaId, MediaList, TweetId, TweetText, UserId, Window, snowflake::Snowflake},
     ports::{
         Created, Deleted, Hint, HintStream, Hints, IdempotencyKey, NewTweet, Outcome, TweetStore,
     },
@@ -28,6 +29,8 @@ const IDS_TRIED: usize = 8;
 /// What is asked for by a post.
 pub(super) struct Post {
     pub(super) text: TweetText,
+    /// Uploads to show: at most 4, none twice.
+    pub(super) media: Vec<MediaId>,
     pub(super) key: Option<IdempotencyKey>,
     /// Wait this long for the projection.
     pub(super) wait: Option<Duration>,
@@ -48,6 +51,8 @@ pub(super) struct Tweets {
     common: Common,
     calls: Arc<Calls>,
     store: Arc<dyn TweetStore>,
+    /// Pictures.
+    pub(super) uploads: Arc<Uploads>,
     hints: Arc<dyn Hints>,
     relay: Arc<Relay>,
     ids: Mutex<Snowflake>,
@@ -57,12 +62,13 @@ impl Tweets {
     pub(super) fn new(
         kit: &Kit,
         store: Arc<dyn TweetStore>,
+        uploads: Arc<Uploads>,
         hints: Arc<dyn Hints>,
         relay: Arc<Relay>,
     ) -> Self {
         let common = kit.common.clone();
         let ids = Mutex::new(Snowflake::new(common.replica as u16));
-        Self { common, calls: Arc::clone(&kit.calls), store, hints, relay, ids }
+        Self { common, calls: Arc::clone(&kit.calls), store, uploads, hints, relay, ids }
     }
 
     /// The shortest time limit on the way of a post.
@@ -79,6 +85,7 @@ impl Tweets {
         post: Post,
     ) -> Result<Posted, Fault> {
         let rt = &self.common.rt;
+        self.uploads.check(caller.user, &post.media).await?;
         // Before the commit: a projection that ends at once must not be missed.
         let hints = match post.wait {
             Some(limit) => Some((self.hints.subscribe(caller.user).await, rt.now().plus(limit))),
@@ -90,10 +97,12 @@ impl Tweets {
             handle: caller.handle.clone(),
             name: caller.name.clone(),
             text: post.text,
+            media: MediaList::default(),
             created_at_ms: rt.wall_ms(),
         };
         let trace = Some(call.trace.clone());
-        let (body, replayed) = self.create(NewTweet { body, key: post.key, trace }).await?;
+        let new = NewTweet { body, media: post.media, key: post.key, trace };
+        let (body, replayed) = self.create(new).await?;
         self.relay.wake();
         // Also for a replay: the first answer may have been lost before its author could read it.
         let event = Event::tweet_created(&body, Some(call.trace.clone()));
@@ -105,7 +114,10 @@ impl Tweets {
             }
             _ => false,
         };
-        let tweet = PostedTweet { tweet: Tweet::from(&body), degraded: !shown };
+        let tweet = PostedTweet {
+            tweet: Tweet::of(&body, &self.common.config.media.base_url),
+            degraded: !shown,
+        };
         Ok(Posted { tweet, replayed, projected })
     }
 
@@ -128,6 +140,7 @@ impl Tweets {
                 Outcome::Done(Created::Replay(body)) => return Ok((body, !repeated)),
                 Outcome::Done(Created::KeyReused) => return Err(Code::KeyReused.into()),
                 Outcome::Done(Created::IdTaken) => {}
+                Outcome::Done(Created::Unfit(id, why)) => return Err(unfit(id, why)),
                 Outcome::Failed(error) => return Err(error.into()),
                 Outcome::Unknown(error) => {
                     tracing::warn!(%error, "the outcome of a post is unknown");

@@ -15,14 +15,17 @@ use super::{
     preferences::{PREFERENCE_APPLIED, REPLAYED, bounded, idempotency_key, wait},
 };
 use crate::{
-    domain::{TweetId, TweetText, UserId, Window},
+    domain::{
+        TweetId, TweetText, UserId, Window,
+        media::{MEDIA_MAX, NotAList},
+    },
     services::kit::{
         Call, Caller, Fault, Json, Kit, Path, Query,
         answers::{empty, json},
         extract::read_body,
     },
     wire::{
-        api::{Pending, PostTweet},
+        api::{NewMedia, Pending, PostTweet},
         internal::AUTHOR_TWEETS,
         routes::POST_TWEETS,
     },
@@ -38,6 +41,7 @@ pub(super) fn public(kit: &Kit, tweets: &Arc<Tweets>) -> Router {
     kit.public(Arc::clone(tweets))
         .on("POST", POST_TWEETS, post)
         .on("DELETE", "/tweets/{id}", delete)
+        .on("POST", "/media", begin)
         .finish()
 }
 
@@ -48,12 +52,16 @@ pub(super) fn internal(kit: &Kit, tweets: &Arc<Tweets>) -> Router {
 async fn post(State(tweets): Shared, call: Call, caller: Caller, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
     let bytes = read_body(body).await?;
-    let Json(PostTweet { text }) = Json::parse(&parts.headers, &bytes)?;
+    let Json(PostTweet { text, media }) = Json::parse(&parts.headers, &bytes)?;
     let text = TweetText::parse(&text).map_err(|why| Fault::field("text", why.to_string()))?;
+    let twice = (1..media.len()).any(|at| media[..at].contains(&media[at]));
+    if media.len() > MEDIA_MAX || twice {
+        return Err(Fault::field("media", NotAList.to_string()));
+    }
     let key = idempotency_key(&parts.headers, &bytes)?;
     let seconds = wait(&parts.headers);
     let wait = seconds.map(|seconds| bounded(seconds, tweets.request_limit()));
-    let posted = tweets.post(&caller, &call, Post { text, key, wait }).await?;
+    let posted = tweets.post(&caller, &call, Post { text, media, key, wait }).await?;
     let mut response = json(StatusCode::CREATED, &posted.tweet);
     let headers = response.headers_mut();
     if posted.replayed {
@@ -64,6 +72,15 @@ async fn post(State(tweets): Shared, call: Call, caller: Caller, request: Reques
         headers.insert(PREFERENCE_APPLIED, applied.expect("digits are a header value"));
     }
     Ok(response)
+}
+
+async fn begin(
+    State(tweets): Shared,
+    caller: Caller,
+    Json(NewMedia { content_type, bytes }): Json<NewMedia>,
+) -> Answer {
+    let media = tweets.uploads.begin(caller.user, &content_type, bytes).await?;
+    Ok(json(StatusCode::CREATED, &media))
 }
 
 async fn delete(

@@ -242,8 +242,9 @@ impl Cluster {
             }
             Role::Tweet => {
                 let (tweets, outbox) = (ports.tweets, ports.tweet_outbox);
+                let (media, blobs) = (ports.media, ports.blobs);
                 let (bus, hints) = (ports.bus, ports.hints);
-                tweet::build(common, tweet::Deps { tweets, outbox, bus, hints })
+                tweet::build(common, tweet::Deps { tweets, media, blobs, outbox, bus, hints })
             }
             Role::Timeline => {
                 let deps = timeline::Deps {

@@ -119,7 +119,7 @@ impl Device {
         let deaf = keyed && self.random.random_bool(0.05);
         for attempt in 0..POST_ATTEMPTS {
             self.run.count_request();
-            let body = PostTweet { text: text.clone() };
+            let body = PostTweet { text: text.clone(), media: Vec::new() };
             let key = key.as_deref();
             let answer = self.client.call(Method::POST, "/tweets", Some(&body), key).await;
             let posted = answer.json::<PostedTweet>().filter(|_| answer.is(StatusCode::CREATED));
@@ -200,7 +200,7 @@ impl Device {
         let (who, now) = (self.client.who, self.run.shared.now_ms());
         let at = self.run.history.lock().post(who, &text, key.as_deref(), now);
         self.run.count_request();
-        let body = PostTweet { text };
+        let body = PostTweet { text, media: Vec::new() };
         let answer = self.client.call(Method::POST, "/tweets", Some(&body), key.as_deref()).await;
         if answer.is(StatusCode::CREATED) {
             let why = match key {

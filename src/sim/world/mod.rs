@@ -21,6 +21,7 @@ mod keys;
 mod knobs;
 mod limit;
 mod link;
+mod media;
 mod outbox;
 mod store;
 mod tweets;
@@ -39,6 +40,7 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -51,9 +53,10 @@ use self::{
 };
 use super::{seed::Seed, trace::Trace};
 use crate::{
+    domain::MediaId,
     ports::{
-        BodyCache, Bus, GraphStore, Hints, KeyStore, Outbox, RateLimiter, RelationCache, StoredKey,
-        TimelineCache, TimelineStore, TweetStore, UserStore,
+        BlobStore, BodyCache, Bus, GraphStore, Hints, KeyStore, MediaStore, Outbox, RateLimiter,
+        RelationCache, StoredKey, TimelineCache, TimelineStore, TweetStore, UserStore,
     },
     rt::Rt,
 };
@@ -73,7 +76,7 @@ impl fmt::Display for NodeId {
 pub enum Part {
     /// Accounts, graph, keys and their outbox.
     Users,
-    /// Tweets and their outbox.
+    /// Tweets, their outbox, uploads and pictures.
     Tweets,
     /// The bus.
     Bus,
@@ -135,6 +138,8 @@ pub struct NodePorts {
     pub user_outbox: Arc<dyn Outbox>,
     pub tweets: Arc<dyn TweetStore>,
     pub tweet_outbox: Arc<dyn Outbox>,
+    pub media: Arc<dyn MediaStore>,
+    pub blobs: Arc<dyn BlobStore>,
     pub bus: Arc<dyn Bus>,
     pub store: Arc<dyn TimelineStore>,
     pub cache: Arc<dyn TimelineCache>,
@@ -158,6 +163,8 @@ struct State {
     user_outbox: Rows,
     tweets: tweets::Tweets,
     tweet_outbox: Rows,
+    uploads: media::Uploads,
+    blobs: media::Blobs,
     bus: bus::Lanes,
     store: store::Tables,
     cache: cache::Memory,
@@ -214,6 +221,8 @@ impl World {
             user_outbox: Arc::new(SimOutbox { link: user_link, rows: |s| &mut s.user_outbox }),
             tweets: Arc::new(tweets::SimTweets(link(Part::Tweets, "tweets"))),
             tweet_outbox: Arc::new(SimOutbox { link: tweet_link, rows: |s| &mut s.tweet_outbox }),
+            media: Arc::new(media::SimMedia(link(Part::Tweets, "media"))),
+            blobs: Arc::new(media::SimBlobs(link(Part::Tweets, "blobs"))),
             bus: Arc::new(bus::SimBus(link(Part::Bus, "bus"))),
             store: Arc::new(store::SimStore(link(Part::Store, "timeline_store"))),
             cache: Arc::new(cache::SimTimelines(link(Part::Cache, "timeline_cache"))),
@@ -248,6 +257,18 @@ impl World {
             Act::Isolate { node, what, on } => set(&mut state.cut, (node, what), on),
             Act::Slow { what, by_ms } => drop(state.slow.insert(what, by_ms)),
         });
+    }
+
+    /// A client sends the bytes of a picture by its signed URL.
+    pub fn upload(&self, id: MediaId, bytes: Bytes) {
+        self.trace().event(self.now_ms(), WORLD, "upload", id);
+        self.with(|state, _| state.blobs.upload(id, bytes));
+    }
+
+    /// What everybody gets of a picture.
+    #[must_use]
+    pub fn picture(&self, id: MediaId) -> Option<Bytes> {
+        self.with(|state, _| state.blobs.picture(id))
     }
 
     /// Virtual time since the world was first used, in milliseconds.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
-use super::{State, link::Link};
+use super::{State, link::Link, media::Uploads};
 use crate::{
     domain::{Body, TweetId, UserId, Window},
     ports::{Created, Deleted, NewTweet, Outcome, Read, TweetStore},
@@ -41,7 +41,7 @@ pub(super) struct Tweets {
 }
 
 impl Tweets {
-    fn create(&mut self, tweet: &NewTweet) -> Created {
+    fn create(&mut self, uploads: &mut Uploads, tweet: &NewTweet) -> Created {
         let (author, now_ms) = (tweet.body.author, tweet.body.created_at_ms);
         if let Some(asked) = &tweet.key
             && let Some(known) = self.keys.get(&(author, asked.key.clone()))
@@ -53,6 +53,10 @@ impl Tweets {
                 Created::KeyReused
             };
         }
+        let media = match uploads.take(tweet) {
+            Ok(media) => media,
+            Err((id, why)) => return Created::Unfit(id, why),
+        };
         let own = self.authors.entry(author).or_default();
         let above = own.last().map_or(TweetId(0), |last| TweetId(last.0 + 1));
         let id = tweet.body.id.max(above);
@@ -60,13 +64,19 @@ impl Tweets {
             return Created::IdTaken;
         }
         own.insert(id);
-        let body = Body { id, ..tweet.body.clone() };
+        let body = Body { id, media, ..tweet.body.clone() };
+        uploads.give(&body);
         self.rows.insert(id, TweetRow { body: body.clone(), deleted_at_ms: None });
         if let Some(asked) = &tweet.key {
             let key = Key { body_hash: asked.body_hash, tweet: id, created_at_ms: now_ms };
             self.keys.insert((author, asked.key.clone()), key);
         }
         Created::Fresh(body)
+    }
+
+    /// Whether the tweet is deleted.
+    pub(super) fn is_deleted(&self, id: TweetId) -> bool {
+        self.rows.get(&id).is_some_and(|row| row.deleted_at_ms.is_some())
     }
 
     fn delete(&mut self, author: UserId, id: TweetId, now_ms: u64) -> Deleted {
@@ -115,7 +125,8 @@ impl TweetStore for SimTweets {
         let asked = tweet.clone();
         let seq = self.0.begin(|state| &mut state.tweet_outbox).await;
         let create = move |state: &mut State, _| {
-            let created = state.tweets.create(&asked);
+            let State { tweets, uploads, .. } = state;
+            let created = tweets.create(uploads, &asked);
             if let Created::Fresh(body) = &created {
                 state.tweet_outbox.add(seq, &Event::tweet_created(body, asked.trace));
             }
@@ -136,6 +147,7 @@ impl TweetStore for SimTweets {
         let delete = move |state: &mut State, _| {
             let deleted = state.tweets.delete(author, id, now_ms);
             if deleted == (Deleted::Gone { fresh: true }) {
+                state.uploads.end(id, now_ms);
                 let fact = Fact::TweetDeleted { id, author };
                 state.tweet_outbox.add(seq, &Event { at_ms: now_ms, trace, fact });
             }

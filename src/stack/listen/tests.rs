@@ -132,7 +132,7 @@ fn this_machine_and_others_have_bounds_of_their_own() {
     assert_eq!(["203.0.113.7", "2001:db8::1", "::ffff:203.0.113.7"].map(of), [1; 3]);
     let (stop, router) = (Shutdown::new(), Router::new());
     let accept = Accept {
-        router,
+        router: router.into(),
         bounds,
         proof: None,
         permits: Arc::new(Semaphore::new(1)),
@@ -174,11 +174,11 @@ async fn a_listener_proves_itself_for_its_own_address_only() {
     let server = server(BOUNDS).await;
     let here = server.address;
     let mut stream = TcpStream::connect(here).await.unwrap();
-    proof().demand(&mut stream, here).await.unwrap();
+    proof().demand(&mut stream, here, None).await.unwrap();
     let elsewhere = SocketAddr::new(here.ip(), 1);
-    assert!(proof().demand(&mut stream, elsewhere).await.is_err());
+    assert!(proof().demand(&mut stream, elsewhere, None).await.is_err());
     let mut stream = TcpStream::connect(here).await.unwrap();
-    assert!(Proof::new("guess").demand(&mut stream, here).await.is_err());
+    assert!(Proof::new("guess").demand(&mut stream, here, None).await.is_err());
     let asked = call(here, proof::PATH).await;
     assert!(asked.starts_with("HTTP/1.1 404"), "{asked}");
 }

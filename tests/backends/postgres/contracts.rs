@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use chirp::{
     adapters::postgres::{Pg, TweetStores, UserStores},
-    domain::{Body, DisplayName, Handle, TweetId, TweetText, UserId},
+    domain::{Body, DisplayName, Handle, MediaList, TweetId, TweetText, UserId},
     ports::{
         Created, NewTweet, Outcome, TweetStore,
-        contract::{Outage, graph, keys, outbox, tweets, users},
+        contract::{Outage, graph, keys, media, outbox, tweets, users},
     },
     wire::events::Event,
 };
@@ -96,6 +96,15 @@ pub async fn tweets_keep_their_contract(server: Server) {
     .await;
 }
 
+pub async fn uploads_keep_their_contract(server: Server) {
+    let (rt, databases) = (server.rt.clone(), Databases::of(server));
+    hold(&rt, media::BEHAVIOURS, || {
+        let (TweetStores { media, tweets, .. }, outage) = databases.tweet();
+        media::Context { media, tweets, rt: rt.clone(), outage }
+    })
+    .await;
+}
+
 pub async fn the_outboxes_keep_their_contract(server: Server) {
     let (rt, databases) = (server.rt.clone(), Databases::of(server));
     hold(&rt, outbox::BEHAVIOURS, || {
@@ -117,9 +126,10 @@ pub fn tweet(id: u64, author: u64) -> NewTweet {
         handle: Handle::parse(&format!("user_{author}")).unwrap(),
         name: DisplayName::parse("Somebody").unwrap(),
         text: TweetText::parse(&format!("tweet {id}")).unwrap(),
+        media: MediaList::default(),
         created_at_ms: 1_800_000_000_000,
     };
-    NewTweet { body, key: None, trace: None }
+    NewTweet { body, media: Vec::new(), key: None, trace: None }
 }
 
 async fn post_many(store: Arc<dyn TweetStore>, candidates: Vec<u64>) -> Vec<TweetId> {

@@ -20,15 +20,15 @@ pub async fn processes_that_start_at_once_take_each_step_once(server: Server) {
     let starts: Vec<_> = (0..4)
         .map(|_| {
             let (rt, config) = (server.rt.clone(), of_user(&server, &database));
-            tokio::spawn(
-                async move { UserStores::open(&rt, &config).await.map(|stores| stores.db) },
-            )
+            tokio::spawn(async move {
+                UserStores::open(&rt, &config, true).await.map(|stores| stores.db)
+            })
         })
         .collect();
     for start in starts {
         start.await.unwrap().unwrap();
     }
-    let stores = UserStores::open(&server.rt, &of_user(&server, &database)).await.unwrap();
+    let stores = UserStores::open(&server.rt, &of_user(&server, &database), true).await.unwrap();
     assert_eq!(stores.users.by_id(UserId(1)).await, Ok(None));
 }
 
@@ -40,7 +40,7 @@ pub async fn a_database_of_an_earlier_release_is_brought_up_to_date(server: Serv
         insert into tweets values (10, 1, 'user_1', 'Somebody', 'tweet 10', 1800000000000, null)";
     server.run(&database, old).await;
     let config = Postgres { tweet_database: database, ..server.config.clone() };
-    let stores = TweetStores::open(&server.rt, &config).await.unwrap();
+    let stores = TweetStores::open(&server.rt, &config, true).await.unwrap();
     assert!(stores.tweets.create(&tweet(5, 1)).await.is_done());
     let found = stores.tweets.by_author(UserId(1), Window::Latest, 9).await.unwrap();
     let ids: Vec<TweetId> = found.iter().map(|body| body.id).collect();
@@ -55,14 +55,14 @@ pub async fn a_database_of_a_later_release_is_accepted(server: Server) {
         insert into _sqlx_migrations (version, description, success, checksum, execution_time)
         values (999, 'later', true, '', 0)";
     server.run(&database, later).await;
-    UserStores::open(&server.rt, &of_user(&server, &database)).await.map(drop).unwrap();
+    UserStores::open(&server.rt, &of_user(&server, &database), true).await.map(drop).unwrap();
 }
 
 pub async fn a_step_that_was_changed_is_refused(server: Server) {
     let database = server.empty().await;
     server.migrate(&database, USER.first(2)).await;
     server.run(&database, "update _sqlx_migrations set checksum = 'x' where version = 2").await;
-    let refused = UserStores::open(&server.rt, &of_user(&server, &database)).await.map(drop);
+    let refused = UserStores::open(&server.rt, &of_user(&server, &database), true).await.map(drop);
     let text = refused.unwrap_err().to_string();
     assert!(text.contains(&database) && text.contains("migration 2"), "{text}");
 }
@@ -70,13 +70,13 @@ pub async fn a_step_that_was_changed_is_refused(server: Server) {
 pub async fn what_cannot_be_opened_is_said_without_the_password(server: Server) {
     let password = Secret("hunter2hunter2".to_owned());
     let wrong = Postgres { password: password.clone(), ..server.config.clone() };
-    let refused = UserStores::open(&server.rt, &wrong).await.map(drop).unwrap_err();
+    let refused = UserStores::open(&server.rt, &wrong, true).await.map(drop).unwrap_err();
     assert!(matches!(refused, OpenError::Refused { .. }), "{refused}");
     let missing = of_user(&server, "nowhere");
-    let missing = UserStores::open(&server.rt, &missing).await.map(drop).unwrap_err();
+    let missing = UserStores::open(&server.rt, &missing, true).await.map(drop).unwrap_err();
     assert!(matches!(missing, OpenError::Refused { .. }), "{missing}");
     let nobody = Postgres { port: 1, password, ..server.config.clone() };
-    let absent = UserStores::open(&server.rt, &nobody).await.map(drop).unwrap_err();
+    let absent = UserStores::open(&server.rt, &nobody, true).await.map(drop).unwrap_err();
     assert!(matches!(absent, OpenError::Unreachable { .. }), "{absent}");
     let pool = server.pool_with(&wrong, &server.config.user_database);
     let read = UserStores::over(pool.clone()).users.by_id(UserId(1)).await.unwrap_err();

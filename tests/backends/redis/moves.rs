@@ -27,6 +27,16 @@ async fn place(server: &Server, user: u64) -> (u16, u64) {
     (redis::from_redis_value(row.2[1].clone()).unwrap(), slot)
 }
 
+/// The ports of the replicas of the primary at `port`.
+async fn replicas(server: &Server, port: u16) -> Vec<u16> {
+    let state: String = server.raw(port).await.run("INFO replication").await;
+    let lines = state.lines().filter(|line| line.starts_with("slave"));
+    let ports = lines.filter_map(|line| line.split_once("port=")?.1.split(',').next());
+    let ports: Vec<u16> = ports.map(|port| port.parse().unwrap()).collect();
+    assert!(!ports.is_empty(), "{state}");
+    ports
+}
+
 async fn ranges(raw: &mut Raw) -> Vec<(u64, u64, Vec<Value>)> {
     let rows: Vec<Vec<Value>> = raw.run("CLUSTER SLOTS").await;
     let number = |value: &Value| redis::from_redis_value(value.clone()).unwrap();
@@ -105,4 +115,35 @@ pub async fn a_push_that_was_done_outlives_the_primary(_: Server) {
     // Its only replica has become the primary: nobody can confirm a write.
     let pushed = cache.push(101, &reader).await;
     assert!(matches!(pushed, Outcome::Unknown(_)), "{pushed:?}");
+}
+
+pub async fn a_push_that_found_nothing_to_do_is_not_done_before_replicas_have_what_it_saw(
+    _: Server,
+) {
+    let server = Server::cluster(1).await;
+    let config = config::Redis { wait_replicas: 1, wait_timeout_ms: 500, ..server.config() };
+    let cache = Caches::new(config.clone());
+    let reader = users([17]);
+    cache.warm(17).await;
+    let (primary, _) = place(&server, 17).await;
+    // The primary would say for some time that its replica is there: it only does not hear of it.
+    let replicas: Vec<u16> = replicas(&server, primary).await;
+    for port in &replicas {
+        server.signal_node(*port, "STOP");
+    }
+    let first = cache.push(1, &reader).await;
+    assert!(matches!(first, Outcome::Unknown(_)), "{first:?}");
+    // Over connections that have written nothing, which `WAIT` alone would confirm at once.
+    let again = Caches::new(config).push(1, &reader).await;
+    assert!(matches!(again, Outcome::Unknown(_)), "{again:?}");
+    for port in &replicas {
+        server.signal_node(*port, "CONT");
+    }
+    let done = async {
+        while !cache.push(1, &reader).await.is_done() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, done).await.expect("the replica catches up");
+    assert_eq!(shown(&cache, 17).await, Some(vec![1]));
 }

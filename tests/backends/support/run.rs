@@ -143,7 +143,9 @@ impl Run {
             .filter(|(name, _)| wants(name))
             .collect();
         if self.list {
-            wanted.iter().for_each(|(name, _)| println!("{name}: test"));
+            for (name, _) in &wanted {
+                println!("{name}: test");
+            }
             return None;
         }
         (!wanted.is_empty()).then_some(wanted)

@@ -5,28 +5,20 @@
 //! killed run left is removed by the next one ([`sweep`]).
 
 use std::{
-    collections::BTreeMap,
-    fs,
     net::TcpListener,
     process::{Command, Output},
 };
 
-use serde::Deserialize;
+use chirp::stack::containers::{
+    Engine,
+    docker::born,
+    images::{self, Image},
+};
 
 const LABEL: &str = "chirp.stack";
 const KIND: &str = "backends";
-
-/// A section of `infra/images.toml`.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Image {
-    public: String,
-    local: String,
-    #[serde(rename = "override")]
-    chosen_by: String,
-    port: u16,
-    pub environment: BTreeMap<String, String>,
-    command: Vec<String>,
-}
+/// Makes one server or a cluster of Redis in either image.
+pub const REDIS_ENTRY: &str = include_str!("../../../infra/local-images/redis/entry.sh");
 
 /// What to start. [`Order::of`] is the server as `images.toml` has it.
 #[derive(Clone, Debug)]
@@ -41,11 +33,15 @@ pub struct Order {
 impl Order {
     /// The server that `images.toml` calls `name`, its port mapped to a free one.
     pub fn of(name: &'static str) -> Self {
-        let mut images: BTreeMap<String, Image> =
-            toml::from_str(include_str!("../../../infra/images.toml")).unwrap();
-        let image = images.remove(name).unwrap();
-        let ports = vec![(image.port, free_ports(1)[0])];
-        Self { name, image, entrypoint: None, ports }
+        let image = images::pinned(name);
+        let port = free_ports(1)[0];
+        let order = Self { name, ports: vec![(image.port, port)], image, entrypoint: None };
+        match name {
+            "redis" => order.runs(Some("sh"), ["-c", REDIS_ENTRY, "entry.sh", "single"]),
+            // Queue addresses that clients get carry the port on the host, so it is the same inside.
+            "ministack" => order.on(&[port]).with("GATEWAY_PORT", port.to_string()),
+            _ => order,
+        }
     }
 
     /// Listens on these ports inside, which are the same outside.
@@ -73,11 +69,14 @@ impl Order {
 
     /// Starts it. The port may listen some time before the server answers.
     pub async fn start(self) -> Result<Container, String> {
-        tokio::task::spawn_blocking(|| self.run()).await.unwrap()
+        let engine = Engine::ask().await.map_err(|trouble| trouble.to_string())?;
+        let named = std::env::var(&self.image.chosen_by).unwrap_or_default();
+        let chosen = self.image.choose(engine.docker(), self.name, &named, |_| {}).await;
+        let chosen = chosen.map_err(|trouble| trouble.to_string())?;
+        tokio::task::spawn_blocking(move || self.run(&chosen)).await.unwrap()
     }
 
-    fn run(self) -> Result<Container, String> {
-        let chosen = self.image.choose();
+    fn run(self, chosen: &str) -> Result<Container, String> {
         let mut args = vec!["run".to_owned(), "--detach".to_owned()];
         let mut flag = |name: &str, value: String| args.extend([name.to_owned(), value]);
         flag("--label", format!("{LABEL}={}", own()));
@@ -90,22 +89,11 @@ impl Order {
         if let Some(entrypoint) = self.entrypoint {
             flag("--entrypoint", entrypoint.to_owned());
         }
-        args.push(chosen.clone());
+        args.push(chosen.to_owned());
         args.extend(self.image.command.iter().cloned());
         let id = said(&args).map_err(|why| format!("{chosen} does not start: {why}"))?;
         let ports: Vec<u16> = self.ports.iter().map(|&(_, outside)| outside).collect();
         Ok(Container { id, name: self.name, port: ports[0], ports, image: self.image })
-    }
-}
-
-impl Image {
-    /// What the environment names; else the public one if it is here; else the local one.
-    fn choose(&self) -> String {
-        if let Ok(chosen) = std::env::var(&self.chosen_by) {
-            return chosen;
-        }
-        let here = docker(&["image", "inspect", &self.public]).is_ok_and(|o| o.status.success());
-        if here { self.public.clone() } else { self.local.clone() }
     }
 }
 
@@ -172,13 +160,6 @@ pub fn free_ports(count: usize) -> Vec<u16> {
 /// The label's value for this run.
 fn own() -> String {
     format!("{KIND}-{}-{}", std::process::id(), born("self").unwrap())
-}
-
-/// When a process started, in clock ticks: tells it from a later one with the same id.
-fn born(process: &str) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name, in parentheses, may hold anything. The start is the 20th field behind it.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(str::to_owned)
 }
 
 /// Removes every container of this run.

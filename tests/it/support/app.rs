@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -14,7 +15,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Actor, Client, PATIENCE, eventually};
+use super::{Actor, Client, PATIENCE, backends::servers::Ports, within};
+
+/// A stack over servers waits for its tables: many are made at once, by one Cassandra.
+const READY_MAX: Duration = Duration::from_mins(3);
 
 /// How many processes the stack has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub struct TestApp {
     folder: TempDir,
     children: Vec<(&'static str, Child)>,
     env: Vec<(&'static str, String)>,
+    /// Servers that scenarios share, and the name of this stack in them.
+    servers: Option<(Ports, String)>,
     may_park: bool,
 }
 
@@ -80,11 +86,20 @@ impl TestApp {
 
     /// The same before its start, for those who put something into the data folder first.
     pub fn prepare(shape: Shape, changed: &[(&'static str, &str)]) -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
         let mut env: Vec<(&'static str, String)> =
             ENV.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         env.retain(|(name, _)| changed.iter().all(|(other, _)| other != name));
         env.extend(changed.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let servers = Ports::shared().map(|ports| {
+            let number = MADE.fetch_add(1, Ordering::Relaxed);
+            (ports, format!("it_{}_{number}", std::process::id()))
+        });
+        if let Some((ports, name)) = &servers {
+            env.extend(ports.environment(name));
+            env.push(("CHIRP_UP_READY_TIMEOUT_MS", READY_MAX.as_millis().to_string()));
+        }
         Self {
             shape,
             client: Client::default(),
@@ -93,6 +108,7 @@ impl TestApp {
             folder: tempfile::tempdir().unwrap(),
             children: Vec::new(),
             env,
+            servers,
             may_park: false,
         }
     }
@@ -111,7 +127,11 @@ impl TestApp {
     pub fn runs(&self, args: &[&str]) -> Output {
         let data = self.data_dir();
         let all = [args, &["--data-dir", data.to_str().unwrap()]].concat();
-        run_in(self.folder.path(), &all)
+        let mut command = chirp(&all);
+        if self.servers.is_some() {
+            command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        }
+        command.current_dir(self.folder.path()).output().unwrap()
     }
 
     /// Ends every process as a power failure would, and starts them again.
@@ -181,6 +201,9 @@ impl TestApp {
     }
 
     pub async fn launch(&mut self) {
+        if let Some((ports, name)) = &self.servers {
+            ports.databases(name).await.unwrap();
+        }
         let roles: &[&'static str] = match self.shape {
             Shape::OneProcess => &["up"],
             Shape::PerRole => &["gateway", "user", "tweet", "timeline"],
@@ -194,14 +217,15 @@ impl TestApp {
             Shape::OneProcess => (data.join("run.json"), self.children[0].1.id()),
             Shape::PerRole => (data.join("run/gateway.json"), self.children[0].1.id()),
         };
-        let run = eventually("the stack says where it is", || async {
+        let limit = if self.servers.is_some() { READY_MAX } else { PATIENCE };
+        let run = within(limit, "the stack says where it is", || async {
             let run: RunFile = serde_json::from_slice(&fs::read(&file).ok()?).ok()?;
             (run.pid == pid).then_some(run)
         });
         let run = run.await;
         (self.address, self.admin) = (run.address, run.admin);
         let client = self.client.clone();
-        eventually("the stack is ready", || async {
+        within(limit, "the stack is ready", || async {
             let answer = client.get(run.admin, "/readyz").await.ok()?;
             (answer.status == 200).then_some(())
         })

@@ -9,6 +9,9 @@
 //! bob.eventually_sees(tweet.id).await;
 //! ```
 
+#[path = "../../backends/support/mod.rs"]
+mod backends;
+
 mod actor;
 mod app;
 pub mod browser;
@@ -26,15 +29,27 @@ use std::{future::Future, time::Duration};
 
 use serde_json::Value;
 
+/// A picture of one pixel, as browsers show it.
+pub const GIF: &[u8] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+
 /// The longest that anything eventual may take in a test.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Repeats `look` until it gives something.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
+    look: impl FnMut() -> F,
+) -> T {
+    within(PATIENCE, what, look).await
+}
+
+/// The same with another limit.
+pub async fn within<T, F: Future<Output = Option<T>>>(
+    limit: Duration,
+    what: &str,
     mut look: impl FnMut() -> F,
 ) -> T {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + limit;
     loop {
         if let Some(found) = look().await {
             return found;
@@ -62,7 +77,9 @@ pub async fn nothing_waits(app: &TestApp) {
 }
 
 /// Every scenario of the block as two tests: over one process, and over one process per role. A
-/// block may begin with variables of the environment for all of its scenarios.
+/// block may begin with variables of the environment for all of its scenarios. Both run over servers
+/// instead of files if there are any: `cargo test --test backends -- around cargo test --test it
+/// one_process`.
 macro_rules! in_both_shapes {
     ($(with [$($env:expr),* $(,)?])? $(async fn $name:ident($app:ident: TestApp) $body:block)*) => {
         const SETTINGS: &[(&str, &str)] = &[$($($env),*)?];

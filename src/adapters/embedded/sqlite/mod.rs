@@ -31,7 +31,7 @@ pub use rusqlite::Connection;
 pub use self::{
     fault::Fault,
     identity::{Owner, folder_of},
-    open::{BUSY_MAX, OpenError, Schema},
+    open::{BUSY_MAX, OpenError, Schema, lacking},
     statements::Statements,
     writer::{BATCH_MAX, LINGER_MAX, WriterStats},
 };

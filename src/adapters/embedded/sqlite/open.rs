@@ -173,6 +173,26 @@ pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
     Ok(conn)
 }
 
+/// How many steps of `schema` the file at `path` lacks; all of them if it is not there. It is only
+/// read.
+///
+/// # Errors
+/// [`OpenError`], also for a file that is ahead of this build.
+pub fn lacking(path: &Path, schema: &Schema) -> Result<usize, OpenError> {
+    header(path)?;
+    if !path.exists() {
+        return Ok(schema.steps.len());
+    }
+    let conn = reader(path)?;
+    let found = conn.query_row("pragma user_version", [], |row| row.get::<_, i32>(0));
+    let found = found.map_err(|error| OpenError::of(path, &error))?;
+    let expected = schema.version();
+    if found > expected {
+        return Err(OpenError::Version { path: path.to_owned(), found, expected });
+    }
+    Ok(usize::try_from(expected - found).unwrap_or(0))
+}
+
 fn header(path: &Path) -> Result<(), OpenError> {
     if path.is_dir() {
         return Err(OpenError::folder_at(path));

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::{Stores, sqlite::Options};
 use crate::{
-    domain::{Body, DisplayName, Handle, TweetId, TweetText, UserId},
+    domain::{Body, DisplayName, Handle, MediaList, TweetId, TweetText, UserId},
     ports::Account,
     rt::{Rt, tokio_rt::TokioRuntime},
 };
@@ -57,6 +57,7 @@ fn body(id: u64, author: u64) -> Body {
         handle: Handle::parse(&format!("user_{author}")).unwrap(),
         name: DisplayName::parse("Somebody").unwrap(),
         text: TweetText::parse("hello").unwrap(),
+        media: MediaList::default(),
         created_at_ms: 1_000_000 + id,
     }
 }

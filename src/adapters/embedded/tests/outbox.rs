@@ -14,7 +14,7 @@ async fn seqs(outbox: &dyn Outbox, limit: usize, now_ms: u64) -> Vec<u64> {
 async fn a_row_is_claimed_by_one_until_its_lease_ends_or_it_is_given_back() {
     let f = fixture();
     for id in 1..=4 {
-        let tweet = NewTweet { body: body(id, id), key: None, trace: None };
+        let tweet = NewTweet { body: body(id, id), media: Vec::new(), key: None, trace: None };
         assert!(f.stores.tweet.tweets.create(&tweet).await.is_done());
     }
     let outbox = &*f.stores.tweet.outbox;
@@ -34,7 +34,7 @@ async fn a_row_is_claimed_by_one_until_its_lease_ends_or_it_is_given_back() {
 async fn sent_rows_are_replayed_by_their_time_and_pruned_by_the_time_of_sending() {
     let f = fixture();
     for id in 1..=3 {
-        let tweet = NewTweet { body: body(id, id), key: None, trace: None };
+        let tweet = NewTweet { body: body(id, id), media: Vec::new(), key: None, trace: None };
         assert!(f.stores.tweet.tweets.create(&tweet).await.is_done());
     }
     let outbox = &*f.stores.tweet.outbox;
@@ -54,7 +54,7 @@ async fn numbers_are_not_given_again_after_a_prune() {
     let f = fixture();
     let outbox = &*f.stores.tweet.outbox;
     let post = async |id| {
-        let tweet = NewTweet { body: body(id, id), key: None, trace: None };
+        let tweet = NewTweet { body: body(id, id), media: Vec::new(), key: None, trace: None };
         assert!(f.stores.tweet.tweets.create(&tweet).await.is_done());
     };
     post(1).await;

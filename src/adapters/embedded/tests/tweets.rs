@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::{body, fixture, ids};
 use crate::{
-    domain::{TweetId, UserId, Window},
+    domain::{MediaId, MediaKind, MediaRef, MediaShape, TweetId, UserId, Window},
     ports::{Created, Deleted, IdempotencyKey, NewTweet, Outcome, TweetStore},
     wire::events::{Event, Fact},
 };
@@ -10,7 +10,7 @@ use crate::{
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
 fn tweet(id: u64, author: u64) -> NewTweet {
-    NewTweet { body: body(id, author), key: None, trace: None }
+    NewTweet { body: body(id, author), media: Vec::new(), key: None, trace: None }
 }
 
 fn keyed(id: u64, author: u64, hash: u8, at_ms: u64) -> NewTweet {
@@ -111,4 +111,45 @@ async fn pages_are_newest_first_in_both_directions_and_skip_the_deleted() {
     assert_eq!(page(Window::After(TweetId(20)), 2).await, [50, 30]);
     assert_eq!(page(Window::Before(TweetId(u64::MAX)), 9).await, [60, 50, 30, 20, 10]);
     assert!(page(Window::After(TweetId(60)), 9).await.is_empty());
+}
+
+#[tokio::test]
+async fn rows_older_than_pictures_are_read_and_can_be_followed_by_some() {
+    use super::super::{
+        media::SqlMedia,
+        sqlite::{Db, Options, Schema},
+        timeline_store::{self, SqlTimelines},
+        tweets::{self, SqlTweets},
+    };
+    use crate::ports::{MediaStore, NewUpload, StoredBody, TimelineStore};
+
+    let dir = tempfile::tempdir().unwrap();
+    let row = "insert into tweets (id, author_id, handle, name, text, created_at_ms) \
+               values (5, 1, 'user_1', 'User 1', 'old', 1000005)";
+    let old = async |name: &str, schema: Schema| {
+        let path = dir.path().join(name);
+        let first = Schema { steps: &schema.steps[..1], ..schema };
+        let db = Db::open(&path, &first, Options::default()).unwrap();
+        let write = db.write("test", move |conn| Ok(conn.execute(row, []).map(drop)?)).await;
+        assert!(write.is_done(), "{write:?}");
+        db.close();
+        Db::open(&path, &schema, Options::default()).unwrap()
+    };
+    let db = old("tweet.db", tweets::schema()).await;
+    let (store, media) = (SqlTweets::new(db.clone()), SqlMedia::new(db));
+    let found = store.by_author(UserId(1), Window::Latest, 9).await.unwrap();
+    assert_eq!((found[0].text.as_str(), found[0].media.len()), ("old", 0));
+    let upload = NewUpload { id: MediaId(9), owner: UserId(1), now_ms: 0, expires_at_ms: u64::MAX };
+    assert!(media.begin(&upload, 1).await.is_done());
+    let shape = MediaShape { kind: MediaKind::Png, width: 3, height: 4 };
+    assert_eq!(media.checked(upload.id, shape).await, Outcome::Done(true));
+    let shown = NewTweet { media: vec![upload.id], ..tweet(10, 1) };
+    let Created::Fresh(shown) = create(&store, &shown).await else { panic!("not fresh") };
+    assert_eq!(shown.media[..], [MediaRef { id: upload.id, shape }]);
+    let copy = SqlTimelines::new(old("timeline.db", timeline_store::schema()).await);
+    assert!(copy.put_tweets(std::slice::from_ref(&shown)).await.is_done());
+    let found = copy.bodies(&[TweetId(5), shown.id]).await.unwrap();
+    let Some(StoredBody::Live(older)) = &found[0] else { panic!("{found:?}") };
+    assert!(older.media.is_empty());
+    assert_eq!(found[1], Some(StoredBody::Live(shown)));
 }

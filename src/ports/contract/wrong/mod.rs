@@ -3,12 +3,14 @@
 //! One file per port: its `Fault`s and `broken`, which wraps the adapter of a context. A suite that
 //! does not reject each of them is not worth its run.
 
+pub mod blobs;
 pub mod body_cache;
 pub mod bus;
 pub mod graph;
 pub mod hints;
 pub mod keys;
 pub mod limiter;
+pub mod media;
 pub mod outbox;
 pub mod relation_cache;
 pub mod timeline_cache;

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::{Every, Hushed, faults, tweets::widened};
 use crate::{
     domain::{
-        Body, PairChange, TweetId, UserId, Window,
+        Body, MediaList, PairChange, TweetId, UserId, Window,
         fanout::{BUCKETS, Class},
         relations::Relation,
     },
@@ -25,6 +25,8 @@ use crate::{
 faults! {
     /// What never arrived is taken for deleted.
     TakesAbsentForDeleted: [there_is_nothing_at_first],
+    /// Tweets are kept without their pictures.
+    DropsPictures: [a_tweet_is_written_in_all_its_places],
     /// One tweet in three is acknowledged and not written.
     DropsOneInThree: [a_tweet_is_written_in_all_its_places],
     /// Bodies come in the order of their ids, each once.
@@ -180,7 +182,12 @@ impl TimelineStore for Wrong {
             }
         }
         let drops = |_: &&Body| !(self.fault == Fault::DropsOneInThree && self.every.nth(3));
-        let kept: Vec<Body> = bodies.iter().filter(drops).cloned().collect();
+        let mut kept: Vec<Body> = bodies.iter().filter(drops).cloned().collect();
+        if self.fault == Fault::DropsPictures {
+            for body in &mut kept {
+                body.media = MediaList::default();
+            }
+        }
         self.inner.put_tweets(&kept).await
     }
 

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use bytes::Bytes;
+
 use super::{paused, world};
 use crate::{
+    domain::{MediaId, MediaKind},
     ports::{
-        GraphStore, TweetStore,
+        GraphStore, Presigned, TweetStore,
         contract::{self, Failure, Outage},
     },
     rt::{Rt, tokio_rt::TokioRuntime},
@@ -57,6 +61,47 @@ fn tweets_hold_their_contract() {
     hold(contract::tweets::BEHAVIOURS, |world, ports, rt| contract::tweets::Context {
         tweets: ports.tweets,
         outbox: ports.tweet_outbox,
+        rt,
+        outage: Some(outage(&world, Part::Tweets)),
+    });
+}
+
+#[test]
+fn uploads_hold_their_contract() {
+    hold(contract::media::BEHAVIOURS, |world, ports, rt| contract::media::Context {
+        media: ports.media,
+        tweets: ports.tweets,
+        rt,
+        outage: Some(outage(&world, Part::Tweets)),
+    });
+}
+
+/// A client that keeps to what was agreed, or is told so.
+struct Guest(World);
+
+#[async_trait]
+impl contract::blobs::Visitor for Guest {
+    async fn sends(&self, to: &Presigned, kind: MediaKind, bytes: Bytes) -> bool {
+        let (id, agreed) = to.url.trim_start_matches("up/").split_once("?bytes=").unwrap();
+        let kinds = [("content-type", kind.as_str().to_owned())];
+        let taken = agreed == bytes.len().to_string() && to.headers == kinds;
+        if taken {
+            self.0.upload(id.parse().unwrap(), bytes);
+        }
+        taken
+    }
+
+    async fn gets(&self, id: MediaId) -> Option<(String, Bytes)> {
+        let bytes = self.0.picture(id)?;
+        Some((MediaKind::of_bytes(&bytes)?.as_str().to_owned(), bytes))
+    }
+}
+
+#[test]
+fn pictures_hold_their_contract() {
+    hold(contract::blobs::BEHAVIOURS, |world, ports, rt| contract::blobs::Context {
+        blobs: ports.blobs,
+        visitor: Arc::new(Guest(world.clone())),
         rt,
         outage: Some(outage(&world, Part::Tweets)),
     });

@@ -10,7 +10,7 @@ use std::future::Future;
 
 use super::{Knobs, NodeId, NodePorts, World};
 use crate::{
-    domain::{Body, DisplayName, Handle, TweetId, TweetText, UserId},
+    domain::{Body, DisplayName, Handle, MediaList, TweetId, TweetText, UserId},
     ports::NewTweet,
     rt::{Rt, tokio_rt::TokioRuntime},
     sim::{seed::Seed, trace::Trace},
@@ -40,10 +40,11 @@ fn body(id: u64, author: u64) -> Body {
         handle: Handle::parse(&format!("u{author}")).unwrap(),
         name: DisplayName::parse("U").unwrap(),
         text: TweetText::parse("t").unwrap(),
+        media: MediaList::default(),
         created_at_ms: 1,
     }
 }
 
 fn tweet(id: u64, author: u64) -> NewTweet {
-    NewTweet { body: body(id, author), key: None, trace: None }
+    NewTweet { body: body(id, author), media: Vec::new(), key: None, trace: None }
 }

@@ -1,0 +1,143 @@
+//! The embedded backends of a process: each role's files, and the caches beside them.
+
+use std::{path::Path, sync::Arc};
+
+use super::super::{
+    DataDir, StackError,
+    roles::{Backends, TimelineBackend, TweetBackend, UserBackend},
+};
+use crate::{
+    adapters::embedded::{
+        Db, OpenError, TimelineStores, TweetStores, UserStores,
+        cache::{EmbeddedCache, Limits},
+        hints::EmbeddedHints,
+        keys::{self, FileKeys},
+        limiter::EmbeddedLimiter,
+        sqlite::Options,
+    },
+    config::Config,
+    ports::{Hints, KeyStore, Kind, RateLimiter, StoreError},
+    rt::Rt,
+    wire::routes::Role,
+};
+
+/// Opens what `roles` own, and the bus if any of them uses it. Also gives the files, to be closed.
+pub(super) async fn open(
+    dir: &DataDir,
+    rt: &Rt,
+    config: &Config,
+    roles: &[Role],
+) -> Result<(Backends, Vec<Db>), StackError> {
+    if roles.contains(&Role::User) {
+        check_keys(dir, rt).await?;
+    }
+    let root = dir.root().to_owned();
+    let (own, clock) = (roles.to_vec(), rt.clone());
+    let opened = rt.blocking(move || open_files(&root, &clock, &own)).await;
+    let opened = opened.ok_or_else(|| StackError::other("open the stores", "a panic"))?;
+    let (user, tweet, timeline) = opened.map_err(StackError::from)?;
+    let recovered = async {
+        // The locks say that nobody else owns these, so what is held is held by a dead process.
+        let mut rows = 0;
+        if let Some(user) = &user {
+            rows += user.recover().await.certain()?;
+        }
+        if let Some(tweet) = &tweet {
+            rows += tweet.recover().await.certain()?;
+        }
+        if let Some(timeline) = timeline.as_ref().filter(|_| roles.contains(&Role::Timeline)) {
+            rows += timeline.recover(rt).await.certain()?;
+        }
+        Ok::<u64, StoreError>(rows)
+    };
+    match recovered.await {
+        Ok(0) => {}
+        Ok(rows) => tracing::info!(rows, "took up what a killed process held"),
+        // Then they come back when their time runs out.
+        Err(error) => tracing::warn!(%error, "what a killed process held waits for its lease"),
+    }
+
+    let mut files = Vec::new();
+    files.extend(user.iter().map(|user| user.db.clone()));
+    files.extend(tweet.iter().map(|tweet| tweet.db.clone()));
+    files.extend(timeline.iter().map(|timeline| timeline.db.clone()));
+    let bus = timeline.as_ref().map(|timeline| Arc::clone(&timeline.bus));
+    let timeline = timeline.filter(|_| roles.contains(&Role::Timeline)).map(|timeline| {
+        let entries_max = usize::try_from(config.services.timeline.entries_max);
+        let entries_max = entries_max.unwrap_or(usize::MAX);
+        let limits = Limits { entries_max, ..Limits::default() };
+        let cache = Arc::new(EmbeddedCache::new(rt.clone(), limits));
+        TimelineBackend {
+            store: timeline.store,
+            cache: cache.clone(),
+            relations: cache.clone(),
+            bodies: cache,
+        }
+    });
+    let limiter: Arc<dyn RateLimiter> = Arc::new(EmbeddedLimiter::new(rt.clone()));
+    let hints: Arc<dyn Hints> = Arc::new(EmbeddedHints::new());
+    let backends = Backends {
+        user: user.map(|UserStores { users, graph, outbox, keys, .. }| UserBackend {
+            users,
+            graph,
+            keys,
+            outbox,
+        }),
+        tweet: tweet.map(|TweetStores { tweets, media, outbox, .. }| TweetBackend {
+            tweets,
+            media,
+            outbox,
+        }),
+        timeline,
+        pictures: None,
+        bus,
+        limiter,
+        hints,
+    };
+    Ok((backends, files))
+}
+
+/// Tells of damaged keys before anything waits for them: a service would ask again and again.
+async fn check_keys(dir: &DataDir, rt: &Rt) -> Result<(), StackError> {
+    match FileKeys::new(dir.root(), rt.clone()).load().await {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind == Kind::Corrupt => {
+            let (path, reason) = (dir.root().join(keys::FILE), "it does not hold keys".to_owned());
+            Err(StackError::Corrupt { path, reason })
+        }
+        Err(error) => Err(StackError::other("read the signing keys", error)),
+    }
+}
+
+type Files = (Option<UserStores>, Option<TweetStores>, Option<TimelineStores>);
+
+fn open_files(root: &Path, rt: &Rt, roles: &[Role]) -> Result<Files, OpenError> {
+    let has = |role| roles.contains(&role);
+    let options = Options::default();
+    // Everybody but the gateway publishes to the bus or receives from it.
+    let bus = roles.iter().any(|role| *role != Role::Gateway);
+    let user = has(Role::User).then(|| UserStores::open(root, rt, options)).transpose()?;
+    let tweet = has(Role::Tweet).then(|| TweetStores::open(root, options)).transpose()?;
+    let timeline = bus.then(|| TimelineStores::open(root, rt, options)).transpose()?;
+    Ok((user, tweet, timeline))
+}
+
+impl From<OpenError> for StackError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::NotWritable { path, why } => Self::Unwritable { path, reason: why },
+            OpenError::Corrupt { path, why } => Self::Corrupt { path, reason: why },
+            OpenError::Lost { path, why } => Self::Lost { path, reason: why },
+            OpenError::Foreign { path, expected } => {
+                Self::Lost { path, reason: format!("it is not the {expected} store") }
+            }
+            OpenError::Version { path, found, expected } => {
+                Self::Version { path, found: found.into(), known: expected.into() }
+            }
+            OpenError::Busy { path } => {
+                let path = path.parent().unwrap_or(&path).to_owned();
+                Self::Locked { path, holder: "another program".to_owned() }
+            }
+        }
+    }
+}

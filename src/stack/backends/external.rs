@@ -1,0 +1,334 @@
+//! Servers as backends: databases of the user and the tweet role, the shared caches, the durable copy
+//! and the bus. Several processes of a role may run over them, so nothing that somebody holds is taken
+//! up at a start: it comes back when its time runs out.
+//!
+//! A role that waits at its start waits for what it cannot answer without: its database, or the
+//! durable copy. Caches, limits and hints may be away, at a start as at any other time.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    super::{
+        StackError,
+        migrate::Lacking,
+        roles::{Backends, TimelineBackend, TweetBackend, UserBackend},
+        waits::Patience,
+    },
+    Servers,
+};
+use crate::{
+    adapters::{
+        cassandra::{self, CassandraTimelineStore},
+        circuit::{Circuit, Guarded, Intake},
+        postgres::{
+            self, TweetStores, UserStores,
+            migrate::{self, Steps, TWEET, USER},
+        },
+        redis as shared,
+        s3::S3Blobs,
+        sns_sqs::{self, SnsSqsBus},
+    },
+    config::Config,
+    ports::{
+        BlobStore, BodyCache, Bus, GraphStore, KeyStore, MediaStore, Outbox, RateLimiter,
+        RelationCache, TimelineCache, TimelineStore, TweetStore, UserStore,
+    },
+    rt::Rt,
+    telemetry::Metrics,
+    wire::routes::Role,
+};
+
+/// The pause after the first attempt at a store that is not there; doubles up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// The longest pause between two attempts: a store that came is found soon, and a log is not filled.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// Why a store was not opened.
+struct Trouble {
+    error: StackError,
+    /// A later attempt may go better.
+    passes: bool,
+}
+
+impl From<postgres::OpenError> for Trouble {
+    fn from(error: postgres::OpenError) -> Self {
+        let (why, passes) = (error.to_string(), error.passes());
+        let error = if passes { StackError::Store(why) } else { StackError::Schema(why) };
+        Self { error, passes }
+    }
+}
+
+impl From<cassandra::OpenError> for Trouble {
+    fn from(error: cassandra::OpenError) -> Self {
+        let why = error.to_string();
+        match error {
+            cassandra::OpenError::Unreachable { .. } => {
+                Self { error: StackError::Store(why), passes: true }
+            }
+            cassandra::OpenError::Tls { .. } => {
+                Self { error: StackError::Store(why), passes: false }
+            }
+            // A step that a cluster in trouble did not take in time comes as this, too.
+            cassandra::OpenError::Schema { .. } => {
+                Self { error: StackError::Schema(why), passes: true }
+            }
+            cassandra::OpenError::Behind { .. } => {
+                Self { error: StackError::Schema(why), passes: false }
+            }
+        }
+    }
+}
+
+impl From<sns_sqs::OpenError> for Trouble {
+    fn from(error: sns_sqs::OpenError) -> Self {
+        Self { error: StackError::Store(error.to_string()), passes: true }
+    }
+}
+
+impl From<Trouble> for StackError {
+    fn from(trouble: Trouble) -> Self {
+        trouble.error
+    }
+}
+
+/// The shortest poll of the bus, whatever the pause before a stop is: polls cost money.
+const POLL_MIN: Duration = Duration::from_secs(1);
+
+/// Opens what `roles` use. Also gives what is closed at the end.
+pub(super) async fn open(
+    rt: &Rt,
+    config: &Config,
+    metrics: &Metrics,
+    roles: &[Role],
+    patience: &Patience,
+) -> Result<(Backends, Servers), StackError> {
+    let has = |role: Role| roles.contains(&role);
+    let migrate = config.backends.migrate;
+    let user = when(has(Role::User), || {
+        attempts(rt, patience, "postgres of the user role", || {
+            UserStores::open(rt, &config.postgres, migrate)
+        })
+    });
+    let tweet = when(has(Role::Tweet), || {
+        attempts(rt, patience, "postgres of the tweet role", || {
+            TweetStores::open(rt, &config.postgres, migrate)
+        })
+    });
+    let copy = when(has(Role::Timeline), || {
+        attempts(rt, patience, "cassandra", || copy(rt, config, migrate))
+    });
+    let uses_bus = roles.iter().any(|role| *role != Role::Gateway);
+    let bus =
+        when(uses_bus, || attempts(rt, patience, "SNS and SQS", || bus(rt, config, patience)));
+    let redis = shared::Redis::new(rt.clone(), config.redis.clone());
+    let ping = async {
+        match patience {
+            // Whoever starts a whole stack wants to be told now.
+            Patience::Once => {
+                redis.ping().await.map_err(|error| StackError::Store(error.to_string()))
+            }
+            Patience::Wait(_) => Ok(()),
+        }
+    };
+    let pictures = when(has(Role::Tweet), || pictures(config, patience));
+    let (user, tweet, copy, bus, pictures, ()) =
+        futures_util::try_join!(user, tweet, copy, bus, pictures, ping)?;
+
+    let databases = user.iter().map(|user| &user.db).chain(tweet.iter().map(|tweet| &tweet.db));
+    let databases = databases.cloned().collect();
+    let circuit = |store| Circuit::new(store, rt, metrics);
+    let caches = circuit("redis");
+    let mut needs = vec![Arc::clone(&caches)];
+    let timeline = copy.map(|store| {
+        let copy = circuit("cassandra");
+        needs.push(Arc::clone(&copy));
+        timeline(config, store, &copy, &redis, &caches)
+    });
+    let pictures = pictures.map(|blobs| {
+        Guarded::<dyn BlobStore>::new(Arc::new(blobs), &circuit("s3")) as Arc<dyn BlobStore>
+    });
+    let poll_max = config.serve.drain_delay().max(POLL_MIN);
+    let intake = bus.map(|bus| {
+        let bus = Guarded::<dyn Bus>::new(bus, &circuit("bus"));
+        Intake::new(bus, rt, needs, poll_max)
+    });
+    let limiter = Arc::new(shared::RedisLimiter::new(Arc::clone(&redis)));
+    let backends = Backends {
+        user: user.map(|stores| user_role(stores, &circuit("postgres_user"))),
+        tweet: tweet.map(|stores| tweet_role(stores, &circuit("postgres_tweet"))),
+        timeline,
+        pictures,
+        bus: intake.clone().map(|intake| intake as Arc<dyn Bus>),
+        limiter: Guarded::<dyn RateLimiter>::new(limiter, &caches),
+        hints: Arc::new(shared::RedisHints::new(redis)),
+    };
+    Ok((backends, Servers { databases, intake }))
+}
+
+fn user_role(stores: UserStores, circuit: &Arc<Circuit>) -> UserBackend {
+    UserBackend {
+        users: Guarded::<dyn UserStore>::new(stores.users, circuit),
+        graph: Guarded::<dyn GraphStore>::new(stores.graph, circuit),
+        keys: Guarded::<dyn KeyStore>::new(stores.keys, circuit),
+        outbox: Guarded::<dyn Outbox>::new(stores.outbox, circuit),
+    }
+}
+
+fn tweet_role(stores: TweetStores, circuit: &Arc<Circuit>) -> TweetBackend {
+    TweetBackend {
+        tweets: Guarded::<dyn TweetStore>::new(stores.tweets, circuit),
+        media: Guarded::<dyn MediaStore>::new(stores.media, circuit),
+        outbox: Guarded::<dyn Outbox>::new(stores.outbox, circuit),
+    }
+}
+
+fn timeline(
+    config: &Config,
+    store: Arc<dyn TimelineStore>,
+    copy: &Arc<Circuit>,
+    redis: &Arc<shared::Redis>,
+    caches: &Arc<Circuit>,
+) -> TimelineBackend {
+    let entries_max = usize::try_from(config.services.timeline.entries_max);
+    let cache = shared::RedisCache::new(Arc::clone(redis), entries_max.unwrap_or(usize::MAX));
+    let cache = Arc::new(cache);
+    TimelineBackend {
+        store: Guarded::<dyn TimelineStore>::new(store, copy),
+        cache: Guarded::<dyn TimelineCache>::new(cache.clone(), caches),
+        relations: Guarded::<dyn RelationCache>::new(cache.clone(), caches),
+        bodies: Guarded::<dyn BodyCache>::new(cache, caches),
+    }
+}
+
+async fn when<T, F: Future<Output = Result<T, StackError>>>(
+    wanted: bool,
+    open: impl FnOnce() -> F,
+) -> Result<Option<T>, StackError> {
+    if wanted { open().await.map(Some) } else { Ok(None) }
+}
+
+/// Opens a store, as often as `patience` allows.
+async fn attempts<T, E: Into<Trouble>>(
+    rt: &Rt,
+    patience: &Patience,
+    store: &'static str,
+    open: impl AsyncFn() -> Result<T, E>,
+) -> Result<T, StackError> {
+    let mut pause = RETRY_MIN;
+    loop {
+        let trouble = match open().await {
+            Ok(opened) => {
+                if let Patience::Wait(waits) = patience {
+                    waits.done(store);
+                }
+                return Ok(opened);
+            }
+            Err(error) => error.into(),
+        };
+        match patience {
+            Patience::Wait(waits) if trouble.passes => {
+                tracing::warn!(store, why = %trouble.error, "waiting for a store");
+                waits.note(store);
+                rt.sleep(rt.jitter(pause)).await;
+                pause = (pause * 2).min(RETRY_MAX);
+            }
+            _ => return Err(trouble.into()),
+        }
+    }
+}
+
+async fn copy(
+    rt: &Rt,
+    config: &Config,
+    migrate: bool,
+) -> Result<Arc<dyn TimelineStore>, cassandra::OpenError> {
+    if migrate {
+        cassandra::migrate(rt, &config.cassandra).await?;
+    }
+    let store = CassandraTimelineStore::open(rt, &config.cassandra).await?;
+    Ok(Arc::new(store))
+}
+
+/// The bucket of pictures, which is made if schemas are. Posts without pictures do not need it, so
+/// whoever waits at a start does not wait for it.
+async fn pictures(config: &Config, patience: &Patience) -> Result<S3Blobs, StackError> {
+    let blobs = S3Blobs::new(&config.aws).await;
+    if config.backends.migrate
+        && let Err(error) = blobs.prepare().await
+    {
+        match patience {
+            Patience::Once => return Err(StackError::Store(error.to_string())),
+            Patience::Wait(_) => tracing::warn!(%error, "the bucket of pictures is not ready"),
+        }
+    }
+    Ok(blobs)
+}
+
+/// The bus. Who waits for stores does not wait for it: events wait in their outbox, and it looks for
+/// its topics and queues when they are needed.
+async fn bus(rt: &Rt, config: &Config, patience: &Patience) -> Result<Arc<dyn Bus>, Trouble> {
+    match patience {
+        Patience::Once => {
+            let opened = SnsSqsBus::open(&config.aws, rt.clone()).await;
+            opened.map(|bus| Arc::new(bus) as _).map_err(Trouble::from)
+        }
+        Patience::Wait(_) => Ok(Arc::new(SnsSqsBus::new(&config.aws, rt.clone()).await)),
+    }
+}
+
+/// The outboxes of both databases, as another process over them.
+pub(in crate::stack) async fn outboxes(
+    rt: &Rt,
+    config: &Config,
+) -> Result<Vec<Arc<dyn Outbox>>, StackError> {
+    let user = UserStores::open(rt, &config.postgres, false).await.map_err(Trouble::from)?;
+    let tweet = TweetStores::open(rt, &config.postgres, false).await.map_err(Trouble::from)?;
+    Ok(vec![user.outbox, tweet.outbox])
+}
+
+/// The databases of `roles`, each with its steps.
+fn databases<'a>(
+    config: &'a Config,
+    roles: &'a [Role],
+) -> impl Iterator<Item = (&'a str, Steps)> + 'a {
+    let all = [
+        (Role::User, config.postgres.user_database.as_str(), USER),
+        (Role::Tweet, config.postgres.tweet_database.as_str(), TWEET),
+    ];
+    all.into_iter().filter(|(role, ..)| roles.contains(role)).map(|(_, name, steps)| (name, steps))
+}
+
+/// The schemas of `roles` that are behind. Changes nothing.
+pub(in crate::stack) async fn lacking(
+    rt: &Rt,
+    config: &Config,
+    roles: &[Role],
+) -> Result<Vec<Lacking>, StackError> {
+    let mut all = Vec::new();
+    for (database, steps) in databases(config, roles) {
+        let missing = migrate::missing(rt, &config.postgres, database, steps).await;
+        all.push(Lacking { store: database.to_owned(), steps: missing.map_err(Trouble::from)? });
+    }
+    if roles.contains(&Role::Timeline) {
+        let missing = cassandra::check(rt, &config.cassandra).await.map_err(Trouble::from)?;
+        all.push(Lacking { store: config.cassandra.keyspace.clone(), steps: missing });
+    }
+    all.retain(|lacking| !lacking.steps.is_empty());
+    Ok(all)
+}
+
+/// Brings the schemas of `roles` up to date.
+pub(in crate::stack) async fn migrate(
+    rt: &Rt,
+    config: &Config,
+    roles: &[Role],
+) -> Result<(), StackError> {
+    for (database, steps) in databases(config, roles) {
+        let taken = migrate::migrate(rt, &config.postgres, database, steps).await;
+        taken.map_err(Trouble::from)?;
+    }
+    if roles.contains(&Role::Timeline) {
+        cassandra::migrate(rt, &config.cassandra).await.map_err(Trouble::from)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! A role whose database is not there yet, is behind, or never comes.
+
+use std::time::Duration;
+
+use chirp::adapters::postgres::server::create_databases;
+
+use super::pod::{Env, Pod, eventually, get, on, run};
+use crate::support::{
+    proxy::{Proxy, Rule},
+    run::{Alone, answers},
+    server::{Container, Order, docker_does, free_ports},
+};
+
+/// What a user role is told whose database is behind the port `postgres`. Nothing else is there.
+fn user_role(postgres: u16) -> Env {
+    let nobody = free_ports(2);
+    Env::from([
+        ("CHIRP_BACKENDS_KIND", "external".to_owned()),
+        ("CHIRP_POSTGRES_PORT", postgres.to_string()),
+        ("CHIRP_POSTGRES_PASSWORD", "chirp".to_owned()),
+        ("CHIRP_POSTGRES_TLS", "disable".to_owned()),
+        ("CHIRP_REDIS_ADDRESSES", format!("127.0.0.1:{}", nobody[0])),
+        ("CHIRP_AWS_ENDPOINT", format!("http://127.0.0.1:{}", nobody[1])),
+        ("CHIRP_AWS_ACCESS_KEY_ID", "test".to_owned()),
+        ("CHIRP_AWS_ACCESS_KEY_SECRET", "test".to_owned()),
+        ("CHIRP_PEERS_TWEET", "tweet.invalid:1/2".to_owned()),
+        ("CHIRP_SERVE_SERVICE_TOKEN", "0123456789abcdef0123456789abcdef".to_owned()),
+        ("CHIRP_SERVE_DRAIN_DELAY_MS", "0".to_owned()),
+    ])
+}
+
+/// A server with empty databases.
+async fn postgres() -> Container {
+    let container = Order::of("postgres").start().await.unwrap();
+    let config = on(container.port);
+    answers(&container, async || create_databases(&config).await).await;
+    container
+}
+
+fn ports() -> (u16, u16) {
+    let ports = free_ports(2);
+    (ports[0], ports[1])
+}
+
+pub async fn a_role_lives_before_its_database_is_there_and_answers_once_it_is(_: Alone) {
+    let container = postgres().await;
+    let proxy = Proxy::before(container.port);
+    proxy.set(Rule::Refuse);
+    let mut pod = Pod::start("user", ports(), &user_role(proxy.port));
+    eventually("it lives", || async { get(pod.admin, "/healthz").await.ok() }).await;
+    let unready = eventually("it says what it waits for", || async {
+        let answer = get(pod.admin, "/readyz").await.unwrap();
+        answer.body.contains("waits for postgres").then_some(answer)
+    })
+    .await;
+    assert_eq!(unready.status, 503, "{unready:?}");
+    for (door, path) in [(pod.public, "/users/ada"), (pod.admin, "/internal/users/ada")] {
+        let answer = get(door, path).await.unwrap();
+        assert_eq!(answer.status, 503, "{path}: {answer:?}");
+        assert!(answer.head.contains("x-chirp-not-begun"), "{path}: {answer:?}");
+    }
+    assert_eq!(get(pod.admin, "/healthz").await.unwrap().status, 200);
+    proxy.set(Rule::Pass);
+    pod.until_ready().await;
+    let known = get(pod.public, "/.well-known/jwks.json").await.unwrap();
+    assert_eq!(known.status, 200, "{known:?}");
+    assert!(!pod.folder.path().join(".chirp").exists(), "a pod has no data folder");
+    // Readiness follows no store that is away for a while: the role answers what it can.
+    proxy.set(Rule::Refuse);
+    assert_eq!(get(pod.admin, "/readyz").await.unwrap().status, 200);
+    pod.tell_to_stop();
+    assert_eq!(pod.ended().await.0, Some(0), "{}", pod.log());
+    assert!(!pod.log().contains("0123456789abcdef"), "{}", pod.log());
+}
+
+pub async fn a_role_that_is_told_to_stop_while_it_waits_ends_at_once(_: Alone) {
+    let nobody = free_ports(1)[0];
+    let mut pod = Pod::start("user", ports(), &user_role(nobody));
+    eventually("it waits", || async {
+        get(pod.admin, "/readyz").await.ok().filter(|answer| answer.body.contains("waits for"))
+    })
+    .await;
+    pod.tell_to_stop();
+    let (code, took) = pod.ended().await;
+    assert_eq!(code, Some(0), "{}", pod.log());
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+pub async fn a_schema_that_is_behind_is_told_and_refused_and_migrated_once(_: Alone) {
+    let container = postgres().await;
+    let mut env = user_role(container.port);
+    env.insert("CHIRP_BACKENDS_MIGRATE", "false".to_owned());
+    let folder = tempfile::tempdir().unwrap();
+    let only_user = ["migrate", "--role", "user"];
+    let check = || run(&env, folder.path(), &[&only_user[..], &["--check"]].concat());
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+
+    let behind = check();
+    assert_eq!(behind.status.code(), Some(19), "{behind:?}");
+    assert!(text(&behind.stdout).contains("chirp_user\t1 accounts\n"), "{behind:?}");
+    let tables = || {
+        docker_does(&[
+            "exec",
+            "-e",
+            "PGPASSWORD=chirp",
+            container.id(),
+            "psql",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "chirp",
+            "-d",
+            "chirp_user",
+            "-c",
+            r"\dt",
+        ])
+    };
+    assert!(!tables().contains("public"), "nothing was changed: {}", tables());
+    let refused = run(&env, folder.path(), &["serve", "--role", "user", "--port", "0"]);
+    assert_eq!(refused.status.code(), Some(19), "{refused:?}");
+    assert!(text(&refused.stderr).contains("is behind, it lacks: 1 accounts"), "{refused:?}");
+
+    let taken = run(&env, folder.path(), &only_user);
+    assert_eq!(taken.status.code(), Some(0), "{taken:?}");
+    assert_eq!(taken.stdout, behind.stdout);
+    let again = run(&env, folder.path(), &only_user);
+    assert_eq!((again.status.code(), again.stdout.len()), (Some(0), 0), "{again:?}");
+    assert_eq!(check().status.code(), Some(0));
+    let pod = Pod::start("user", ports(), &env);
+    pod.until_ready().await;
+}

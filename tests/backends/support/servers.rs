@@ -1,0 +1,125 @@
+//! The four servers that a whole stack runs over.
+
+use std::time::{Duration, Instant};
+
+use chirp::{
+    adapters::postgres::server::create_databases,
+    config::{Postgres, Secret},
+    stack::containers::images,
+};
+
+use super::server::{Container, Order};
+
+/// How long `PostgreSQL` may take to answer; the others are waited for by whoever uses them.
+const ANSWER_MAX: Duration = Duration::from_mins(3);
+
+/// Names the ports of servers that others have started, as [`Ports`] are written: then the scenarios
+/// of `tests/it` run over them.
+pub const SHARED: &str = "CHIRP_TEST_SERVERS";
+
+/// Where the servers are on 127.0.0.1.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    pub postgres: u16,
+    pub redis: u16,
+    pub cassandra: u16,
+    pub ministack: u16,
+}
+
+/// Servers in containers; dropped, they are removed.
+pub struct Servers {
+    pub postgres: Container,
+    pub redis: Container,
+    pub cassandra: Container,
+    pub ministack: Container,
+}
+
+impl Servers {
+    /// Starts all of them side by side.
+    pub async fn start() -> Result<Self, String> {
+        let start = |name| Order::of(name).start();
+        let (postgres, redis, cassandra, ministack) = tokio::try_join!(
+            start("postgres"),
+            start("redis"),
+            start("cassandra"),
+            start("ministack")
+        )?;
+        Ok(Self { postgres, redis, cassandra, ministack })
+    }
+
+    pub fn ports(&self) -> Ports {
+        Ports {
+            postgres: self.postgres.port,
+            redis: self.redis.port,
+            cassandra: self.cassandra.port,
+            ministack: self.ministack.port,
+        }
+    }
+}
+
+impl std::fmt::Display for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { postgres, redis, cassandra, ministack } = self;
+        write!(f, "{postgres},{redis},{cassandra},{ministack}")
+    }
+}
+
+impl Ports {
+    /// Where shared servers are, if any.
+    pub fn shared() -> Option<Self> {
+        let text = std::env::var(SHARED).ok()?;
+        let ports: Vec<u16> = text.split(',').map(|port| port.parse().unwrap()).collect();
+        let [postgres, redis, cassandra, ministack] = ports[..] else {
+            panic!("{SHARED} must name four ports")
+        };
+        Some(Self { postgres, redis, cassandra, ministack })
+    }
+
+    fn postgres(self, name: &str) -> Postgres {
+        let environment = images::pinned("postgres").environment;
+        Postgres {
+            port: self.postgres,
+            user: environment["POSTGRES_USER"].clone(),
+            password: Secret(environment["POSTGRES_PASSWORD"].clone()),
+            user_database: format!("{name}_user"),
+            tweet_database: format!("{name}_tweet"),
+            tls: "disable".to_owned(),
+            ..Postgres::default()
+        }
+    }
+
+    /// Makes the databases of the stack `name`, as soon as the server answers.
+    pub async fn databases(self, name: &str) -> Result<Postgres, String> {
+        let (config, began) = (self.postgres(name), Instant::now());
+        loop {
+            match create_databases(&config).await {
+                Ok(()) => return Ok(config),
+                Err(why) if began.elapsed() > ANSWER_MAX => return Err(why.to_string()),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    /// What leads processes of the stack `name` to these servers.
+    pub fn environment(self, name: &str) -> Vec<(&'static str, String)> {
+        let postgres = self.postgres(name);
+        vec![
+            ("CHIRP_BACKENDS_KIND", "external".to_owned()),
+            ("CHIRP_POSTGRES_HOST", "127.0.0.1".to_owned()),
+            ("CHIRP_POSTGRES_PORT", postgres.port.to_string()),
+            ("CHIRP_POSTGRES_USER", postgres.user),
+            ("CHIRP_POSTGRES_PASSWORD", postgres.password.0),
+            ("CHIRP_POSTGRES_USER_DATABASE", postgres.user_database),
+            ("CHIRP_POSTGRES_TWEET_DATABASE", postgres.tweet_database),
+            ("CHIRP_POSTGRES_TLS", postgres.tls),
+            ("CHIRP_REDIS_ADDRESSES", format!("127.0.0.1:{}", self.redis)),
+            ("CHIRP_REDIS_NAMESPACE", name.to_owned()),
+            ("CHIRP_CASSANDRA_ADDRESSES", format!("127.0.0.1:{}", self.cassandra)),
+            ("CHIRP_CASSANDRA_KEYSPACE", name.to_owned()),
+            ("CHIRP_AWS_ENDPOINT", format!("http://127.0.0.1:{}", self.ministack)),
+            ("CHIRP_AWS_ACCESS_KEY_ID", "emulator".to_owned()),
+            ("CHIRP_AWS_ACCESS_KEY_SECRET", "emulator".to_owned()),
+            ("CHIRP_AWS_NAMESPACE", name.to_owned()),
+        ]
+    }
+}

@@ -12,12 +12,6 @@
 
 #![allow(unreachable_pub, missing_docs, reason = "nothing here is used from elsewhere")]
 #![allow(clippy::unwrap_used, reason = "what goes wrong here fails the scenario")]
-#![allow(clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "counts are small")]
-#![allow(
-    clippy::wrong_self_convention,
-    clippy::unused_self,
-    reason = "scenarios read as sentences"
-)]
 #![allow(clippy::print_stdout, reason = "the report is what this program is for")]
 #![allow(clippy::disallowed_methods, reason = "the servers are in the real world")]
 

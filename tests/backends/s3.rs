@@ -55,7 +55,7 @@ impl Backend for Server {
 
     async fn begin(container: &Container) -> Self {
         let server = Self { port: container.port, rt: TokioRuntime::handle() };
-        let blobs = S3Blobs::new(&server.config(server.port)).await;
+        let blobs = S3Blobs::new(&Self::config(server.port)).await;
         answers(container, async || blobs.prepare().await).await;
         server
     }
@@ -63,7 +63,7 @@ impl Backend for Server {
 
 impl Server {
     /// A bucket of its own, by this port.
-    fn config(&self, port: u16) -> Aws {
+    fn config(port: u16) -> Aws {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let config = Aws {
             endpoint: format!("http://127.0.0.1:{port}"),
@@ -78,7 +78,7 @@ impl Server {
     }
 
     async fn bucket(&self) -> (S3Blobs, Guest) {
-        let config = self.config(self.port);
+        let config = Self::config(self.port);
         let blobs = S3Blobs::new(&config).await;
         blobs.prepare().await.unwrap();
         (blobs, Guest::of(&config))
@@ -127,7 +127,7 @@ async fn pictures_in_a_bucket_keep_their_contract(server: Server) {
     let rt = server.rt.clone();
     hold(&rt, blobs::BEHAVIOURS, || {
         let proxy = Proxy::before(server.port);
-        let config = server.config(proxy.port);
+        let config = Server::config(proxy.port);
         let store = block_in_place(|| {
             runtime::Handle::current().block_on(async {
                 let store = S3Blobs::new(&config).await;
@@ -167,7 +167,7 @@ async fn a_signed_url_permits_what_was_signed_and_nothing_else(server: Server) {
 }
 
 async fn a_bucket_is_prepared_again_without_harm_and_a_missing_one_is_told(server: Server) {
-    let config = server.config(server.port);
+    let config = Server::config(server.port);
     let store = S3Blobs::new(&config).await;
     let error = store.publish(MediaId(1), "\"0\"", KIND).await;
     assert!(matches!(error, Outcome::Failed(_)), "{error:?}");

@@ -150,7 +150,7 @@ impl Up {
         assert!(status.success(), "{status}: {said}");
     }
 
-    fn is_killed(mut self) {
+    fn dies(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -262,7 +262,7 @@ async fn a_detached_stack_shows_its_containers_and_down_leaves_none(_: Alone) {
 
 async fn a_stack_that_is_killed_leaves_no_container(_: Alone) {
     let home = Home::new();
-    home.up(&[]).is_killed();
+    home.up(&[]).dies();
     eventually("no container is left", || home.containers().is_empty().then_some(()));
 }
 
@@ -270,7 +270,7 @@ async fn what_a_killed_reaper_leaves_is_removed_by_down(_: Alone) {
     let home = Home::new();
     let up = home.up(&[]);
     kill_process(home.reaper(), Signal::KILL).unwrap();
-    up.is_killed();
+    up.dies();
     assert_eq!(home.containers().len(), 4, "nobody was there to remove them");
     let down = home.runs(&["down"]);
     let said = String::from_utf8(down.stderr).unwrap();
@@ -282,7 +282,7 @@ async fn what_a_killed_reaper_leaves_is_removed_by_the_next_up(_: Alone) {
     let home = Home::new();
     let up = home.up(&[]);
     kill_process(home.reaper(), Signal::KILL).unwrap();
-    up.is_killed();
+    up.dies();
     let before = home.containers();
     // Also if the folder, and with it their name, was removed by hand.
     fs::remove_dir_all(home.data()).unwrap();
@@ -338,7 +338,7 @@ async fn containers_that_are_kept_keep_tweets_until_they_are_purged(_: Alone) {
     let (status, session) = call(&up.address, "POST", "/sessions", "none", &body);
     assert_eq!(status, 201, "{session}");
     sees(&up.address, session["access_token"].as_str().unwrap(), &["to be kept"]);
-    up.is_killed();
+    up.dies();
     assert_eq!(home.containers(), kept);
     assert!(home.runs(&["down", "--purge"]).status.success());
     assert_eq!(home.containers(), Vec::<String>::new());
@@ -374,7 +374,7 @@ async fn processes_and_containers_end_with_a_supervisor_that_is_killed(_: Alone)
     let home = Home::new();
     let up = home.up(&["--processes"]);
     let processes = home.pids();
-    up.is_killed();
+    up.dies();
     eventually("no process is left", || processes.iter().all(|pid| !is_alive(*pid)).then_some(()));
     eventually("no container is left", || home.containers().is_empty().then_some(()));
 }

@@ -119,7 +119,8 @@ async fn measure(stack: Option<&Path>) -> Found {
         }
         Some(dir) => {
             let graph = Graph::new(CONTAINERS);
-            let side = Side::servers(&rt, &metrics, dir, &graph.edges()).await;
+            let edges = graph.edges();
+            let side = Box::pin(Side::servers(&rt, &metrics, dir, &edges)).await;
             (graph, side)
         }
     };

@@ -90,7 +90,7 @@ pub(super) async fn connect(rt: &Rt, config: &config::Cassandra) -> Result<Sessi
         builder = builder.user(&config.username, &config.password.0);
     }
     let limit = open_max(config);
-    let built = rt.timeout(limit, builder.build()).await;
+    let built = rt.timeout(limit, Box::pin(builder.build())).await;
     built.map_or_else(
         |_| Err(OpenError::silent(config, limit)),
         |built| built.map_err(|error| OpenError::unreachable(config, &error)),
@@ -111,7 +111,8 @@ impl Cql {
         session: Session,
     ) -> Result<Self, OpenError> {
         let limit = open_max(config);
-        let prepared = rt.timeout(limit, Statements::prepare(&session, &config.keyspace)).await;
+        let prepared =
+            rt.timeout(limit, Box::pin(Statements::prepare(&session, &config.keyspace))).await;
         let statements = prepared
             .map_err(|_| OpenError::silent(config, limit))?
             .map_err(|error| OpenError::schema(config, brief(&error)))?;
@@ -206,7 +207,8 @@ impl Cql {
         let mut maybe = false;
         for tries in 1.. {
             let left = deadline.since(self.rt.now());
-            let sent = self.session.execute_single_page(statement, values, page.clone());
+            // Boxed, as the driver's future would make every caller's as large.
+            let sent = Box::pin(self.session.execute_single_page(statement, values, page.clone()));
             let mut fault = match self.rt.timeout(left, sent).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => Fault::of(&error),

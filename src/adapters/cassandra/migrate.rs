@@ -134,7 +134,9 @@ pub async fn migrate_to(
         let why = format!("making them took more than {} s", MIGRATE_MAX.as_secs());
         OpenError::schema(config, why)
     };
-    rt.timeout(MIGRATE_MAX, take_all(rt, config, steps)).await.unwrap_or_else(|_| Err(late()))
+    rt.timeout(MIGRATE_MAX, Box::pin(take_all(rt, config, steps)))
+        .await
+        .unwrap_or_else(|_| Err(late()))
 }
 
 /// The steps that the tables lack, each as number and name; empty if they are as this program needs
@@ -151,7 +153,7 @@ pub async fn check(rt: &Rt, config: &config::Cassandra) -> Result<Vec<String>, O
         let why = format!("reading them took more than {} s", MIGRATE_MAX.as_secs());
         Err(OpenError::schema(config, why))
     };
-    rt.timeout(MIGRATE_MAX, work).await.unwrap_or_else(late)
+    rt.timeout(MIGRATE_MAX, Box::pin(work)).await.unwrap_or_else(late)
 }
 
 /// As [`check`], over a session that is there.

@@ -49,7 +49,9 @@ impl Opened {
         patience: &Patience,
     ) -> Result<Self, StackError> {
         if config.backends.external() {
-            let (backends, servers) = external::open(rt, config, metrics, roles, patience).await?;
+            // Boxed, as the futures of five drivers would lie in that of every start.
+            let opening = Box::pin(external::open(rt, config, metrics, roles, patience));
+            let (backends, servers) = opening.await?;
             return Ok(Self { backends, held: Held::Servers(servers) });
         }
         let (backends, files) = embedded::open(dir, rt, config, roles).await?;

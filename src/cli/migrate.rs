@@ -20,7 +20,8 @@ pub(crate) struct Args {
     /// List what is missing and change nothing; ends with 19 if anything is
     #[arg(long)]
     check: bool,
-    /// Only the stores of these roles: `user`, `tweet`, `timeline`, with commas [default: all]
+    /// Only the servers of these roles: `user`, `tweet`, `timeline`, with commas; the files of a data
+    /// folder go together [default: all]
     #[arg(long, value_name = "ROLE", value_delimiter = ',', value_parser = role)]
     role: Vec<Role>,
 }

@@ -64,7 +64,7 @@ enum Verb {
     Status(status::Args),
     /// Show the logs of `chirp up`
     Logs(logs::Args),
-    /// Run single roles, one process each, over the same data folder
+    /// Run single roles, over a data folder that they share or over servers
     Serve(serve::Args),
     /// Check the surroundings, the data folder and what runs
     Doctor(doctor::Args),

@@ -12,7 +12,7 @@ pub struct Lacking {
     pub steps: Vec<String>,
 }
 
-/// The stores of `roles` whose schema is behind. Changes nothing.
+/// The stores of `roles` whose schema is behind; of files, all of them. Changes nothing.
 ///
 /// # Errors
 /// [`StackError`], also if a schema is not one that this program could bring up to date.
@@ -20,6 +20,7 @@ pub async fn check(config: &Config, rt: &Rt, roles: &[Role]) -> Result<Vec<Lacki
     if config.backends.external() {
         return backends::external::lacking(rt, config, roles).await;
     }
+    offline::holds_stores(&DataDir::at(&config.up.data_dir))?;
     let root = config.up.data_dir.clone();
     let found = rt.blocking(move || embedded::lacking(&root)).await;
     let found = found.ok_or_else(|| StackError::other("read the stores", "a panic"))??;

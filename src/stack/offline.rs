@@ -92,11 +92,16 @@ pub async fn check(dir: &DataDir) -> Result<bool, StackError> {
     Ok(true)
 }
 
-fn lock(dir: &DataDir) -> Result<Lock, StackError> {
+/// There is a folder, and what it holds are the stores themselves.
+pub(super) fn holds_stores(dir: &DataDir) -> Result<(), StackError> {
     if !dir.root().exists() {
         return Err(StackError::Absent(dir.root().to_owned()));
     }
-    dir.check_kind("embedded")?;
+    dir.check_kind("embedded")
+}
+
+fn lock(dir: &DataDir) -> Result<Lock, StackError> {
+    holds_stores(dir)?;
     dir.lock_all()
 }
 

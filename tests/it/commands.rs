@@ -248,6 +248,15 @@ fn cases() -> Vec<Case> {
             ..DEFAULT
         },
         Case {
+            name: "nothing to migrate",
+            run: &["migrate", "--check"],
+            exit: 15,
+            sentence: "there is no data folder `.chirp`",
+            hint: "name the folder with `--data-dir`",
+            clean: true,
+            ..DEFAULT
+        },
+        Case {
             name: "keys that cannot be read",
             given: damaged_keys,
             exit: 12,

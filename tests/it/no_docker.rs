@@ -88,6 +88,12 @@ fn a_folder_is_only_used_with_the_backends_that_have_its_data() {
         (
             "backends.json",
             known,
+            &["migrate", "--check"],
+            "has its data in containers backends, not in embedded",
+        ),
+        (
+            "backends.json",
+            known,
             &["serve", "--role", "user", "--port", "0"],
             "has its data in containers backends, not in embedded",
         ),

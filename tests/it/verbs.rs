@@ -131,3 +131,32 @@ fn the_configuration_shows_every_value_with_where_it_is_from() {
     let again = run_in(folder.path(), &["config", "show"]);
     assert!(again.status.success(), "what is shown can be read back: {again:?}");
 }
+
+#[test]
+fn a_folder_of_an_earlier_release_is_told_to_be_behind_and_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    stopped_stack(folder.path());
+    let migrate = |args: &[&str]| {
+        let output = run_in(folder.path(), &[&["migrate"], args].concat());
+        let told = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), told, String::from_utf8(output.stderr).unwrap())
+    };
+    let up_to_date = |(code, told, said): (Option<i32>, String, String)| {
+        assert_eq!((code, told.as_str()), (Some(0), ""), "{said}");
+        assert!(said.contains("every schema is up to date"), "{said}");
+    };
+    up_to_date(migrate(&["--check"]));
+    let store = rusqlite::Connection::open(folder.path().join(".chirp/timeline.db")).unwrap();
+    let version_1 = "alter table tweets drop column media; pragma user_version = 1";
+    store.execute_batch(version_1).unwrap();
+    drop(store);
+    for _ in 0..2 {
+        let (code, told, said) = migrate(&["--check"]);
+        assert_eq!((code, told.as_str()), (Some(19), "timeline.db\tthe last 1\n"), "{said}");
+        assert!(said.contains("error: the schema is behind: timeline.db"), "{said}");
+        assert!(said.contains("hint: `chirp migrate` takes the steps"), "{said}");
+    }
+    let (code, told, said) = migrate(&[]);
+    assert_eq!((code, told.as_str()), (Some(0), "timeline.db\tthe last 1\n"), "{said}");
+    up_to_date(migrate(&["--check"]));
+}

@@ -58,8 +58,8 @@ impl Servers {
         };
         let aws = config::Aws {
             endpoint: format!("http://127.0.0.1:{}", port("ministack")),
-            access_key_id: "emulator".to_owned(),
-            access_key_secret: Secret("emulator".to_owned()),
+            access_key_id: "test".to_owned(),
+            access_key_secret: Secret("test".to_owned()),
             ..config::Aws::default()
         };
         let mut config = Config { postgres, aws, ..Config::default() };

@@ -66,7 +66,11 @@ fn main() -> ExitCode {
 /// Runs a command while the four servers run, and tells it where they are.
 async fn around(command: &[String]) -> bool {
     server::sweep();
-    let servers = match Servers::start().await {
+    let started = async {
+        let servers = Servers::start().await?;
+        servers.ports().answer().await.map(|()| servers)
+    };
+    let servers = match started.await {
         Ok(servers) => servers,
         Err(why) => {
             println!("backends: {why}");

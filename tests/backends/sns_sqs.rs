@@ -41,6 +41,7 @@ pub const SCENARIOS: &[Scenario<Server>] = scenarios![
     faults::neither_errors_nor_debug_texts_show_the_secret,
     redrive::a_process_that_dies_between_sending_and_removing_loses_nothing,
     redrive::what_cannot_be_sent_stays_parked,
+    redrive::what_is_parked_again_at_once_is_moved_once,
     sizes::every_byte_comes_through_a_topic_and_through_a_queue,
     sizes::a_batch_that_is_too_large_in_all_is_sent_in_several_calls,
     sizes::a_message_that_is_too_large_fails_alone,

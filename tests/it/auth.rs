@@ -13,7 +13,7 @@ use chirp::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Actor, Answer, PATIENCE, Shape, TestApp, in_both_shapes,
+    Actor, Answer, Shape, TestApp, in_both_shapes, patience,
     tokens::{Signer, claims},
 };
 
@@ -92,7 +92,7 @@ impl Eve<'_> {
             }
             bytes.into()
         };
-        let body = tokio::time::timeout(PATIENCE, read).await.expect("an answer has a body");
+        let body = tokio::time::timeout(patience(), read).await.expect("an answer has a body");
         Answer { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
@@ -137,7 +137,7 @@ in_both_shapes! {
         gone.call("DELETE", "/sessions", None).await.expect(204);
         // The stated bound: twice `auth.revocation_poll_ms`.
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-        let mut bad = Signer::of(&app).forged(&ada);
+        let mut bad = Signer::of(&app).await.forged(&ada);
         bad.push(("revoked", gone.session.access_token.clone()));
         let mut headers: Vec<(&str, Option<String>)> =
             bad.into_iter().map(|(name, token)| (name, Some(format!("Bearer {token}")))).collect();
@@ -227,7 +227,7 @@ in_both_shapes! {
         let ada = app.signs_up("ada").await;
         let tweet = ada.tweets("by ada").await.id;
         let other = Actor::logs_in(&app, "ada").await;
-        let signer = Signer::of(&app);
+        let signer = Signer::of(&app).await;
         // Warm everywhere, so that what is refused later was accepted before.
         for door in Role::ALL.iter().flat_map(|role| app.doors(*role)) {
             let eve = Eve { app: &app, door, tweet };

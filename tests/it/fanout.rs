@@ -1,14 +1,9 @@
 //! Fan-out: chunk jobs for authors with many followers, the change of class, repair by replay.
 
-use std::path::Path;
-
 use chirp::{
-    adapters::embedded::{Stores, sqlite::Options},
     domain::{DisplayName, Handle, UserId},
-    ports::{Account, PasswordHash},
-    rt::tokio_rt::TokioRuntime,
+    ports::Account,
 };
-use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
 use crate::support::{
@@ -22,28 +17,21 @@ const STAR: UserId = UserId(1);
 /// A folder in which `star` has [`FOLLOWERS`] followers, `f2` and on, and its stack.
 async fn with_a_star(shape: Shape) -> TestApp {
     let mut app = TestApp::prepare(shape, &[]);
-    let rt = TokioRuntime::handle();
-    let stores = Stores::open(&app.data_dir(), &rt, Options::default()).unwrap();
     let account = |id: u64| {
         let handle = if id == STAR.0 { "star".to_owned() } else { format!("f{id}") };
         let name = DisplayName::parse(&handle).unwrap();
         Account { id: UserId(id), handle: Handle::parse(&handle).unwrap(), name, created_at_ms: 1 }
     };
     let accounts: Vec<Account> = (STAR.0..=STAR.0 + FOLLOWERS).map(account).collect();
-    let nobody_knows =
-        PasswordHash("$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g".to_owned());
-    let seeder = stores.seeder();
-    assert!(seeder.users(&accounts, &nobody_knows).await.is_done());
-    let edges: Vec<_> = accounts[1..].iter().map(|follower| (follower.id, STAR)).collect();
-    assert_eq!(seeder.follows(&edges).await.done(), Some(FOLLOWERS));
-    stores.close();
+    app.is_seeded(&accounts).await;
     app.launch().await;
+    nothing_waits(&app).await;
     app
 }
 
 /// Everybody with a warm timeline gets a tweet of an author with many followers once.
 async fn many_followers(app: TestApp) {
-    let signer = Signer::of(&app);
+    let signer = Signer::of(&app).await;
     let star = signer.acts(&app, STAR, "star");
     let follower = |n: u64| signer.acts(&app, UserId(STAR.0 + n), &format!("f{}", STAR.0 + n));
     // Spread over the whole range, so that every chunk has some.
@@ -110,15 +98,6 @@ async fn one_process_per_role_an_author_with_many_followers_reaches_each_once_by
     many_followers(with_a_star(Shape::PerRole).await).await;
 }
 
-/// The class of an author, out of the store; `push` if it was never set.
-fn class_of(data: &Path, author: UserId) -> String {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let file = Connection::open_with_flags(data.join("timeline.db"), flags).unwrap();
-    let sql = "select class from authors where author_id = ?1";
-    let class = file.query_row(sql, [author.0.cast_signed()], |row| row.get(0));
-    class.unwrap_or_else(|_| "push".to_owned())
-}
-
 in_both_shapes! {
     with [("CHIRP_FANOUT_CELEBRITY_FOLLOWERS", "4")]
 
@@ -136,7 +115,7 @@ in_both_shapes! {
         for reader in &readers {
             reader.eventually_sees(pushed).await;
         }
-        assert_eq!(class_of(&app.data_dir(), id), "push");
+        assert_eq!(app.class_of(id).await, "push");
         // While the class changes, tweets go on, and every reader has each once, all the time.
         for n in 3..7 {
             let reader = app.signs_up(&format!("r{n}")).await;
@@ -151,7 +130,7 @@ in_both_shapes! {
             assert_eq!(ada.reads().await, wanted);
         }
         eventually("the class is pull", || async {
-            (class_of(&app.data_dir(), id) == "pull").then_some(())
+            (app.class_of(id).await == "pull").then_some(())
         })
         .await;
         nothing_waits(&app).await;
@@ -187,7 +166,7 @@ in_both_shapes! {
             reader.unfollows("ada").await;
         }
         nothing_waits(&app).await;
-        assert_eq!(class_of(&app.data_dir(), id), "pull");
+        assert_eq!(app.class_of(id).await, "pull");
         let last = ada.tweets("still pulled").await.id;
         readers[0].eventually_sees(last).await;
     }
@@ -234,13 +213,16 @@ mod repair {
             nothing_waits(&app).await;
             app.asks_to_stop();
             app.has_stopped().await;
-            for file in ["timeline.db", "timeline.db-wal", "timeline.db-shm"] {
-                drop(std::fs::remove_file(app.data_dir().join(file)));
+            app.loses_its_timelines().await;
+            let mut replay = vec!["replay", "--since", "1h"];
+            if !app.over_servers() {
+                let refused = app.runs(&replay);
+                assert_eq!(refused.status.code(), Some(12), "{refused:?}");
+                let told = String::from_utf8_lossy(&refused.stderr).contains("--rebuild");
+                assert!(told, "{refused:?}");
+                replay.push("--rebuild");
             }
-            let refused = app.runs(&["replay", "--since", "1h"]);
-            assert_eq!(refused.status.code(), Some(12), "{refused:?}");
-            assert!(String::from_utf8_lossy(&refused.stderr).contains("--rebuild"), "{refused:?}");
-            let done = app.runs(&["replay", "--since", "1h", "--rebuild"]);
+            let done = app.runs(&replay);
             assert!(done.status.success(), "{done:?}");
             app.launch().await;
             ada.moves_to(&app);
@@ -252,6 +234,9 @@ mod repair {
             assert_eq!(ada.reads().await, ["kept"]);
             app.asks_to_stop();
             app.has_stopped().await;
+            if app.over_servers() {
+                return;
+            }
             let whole = app.runs(&["replay", "--since", "1h", "--rebuild"]);
             assert_eq!(whole.status.code(), Some(1), "what is there is not thrown away: {whole:?}");
         }

@@ -4,17 +4,13 @@ use chirp::{stack::data_dir::RunFile, wire::routes::Role};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{PATIENCE, Shape, TestApp, eventually, in_both_shapes};
+use crate::support::{Shape, TestApp, eventually, in_both_shapes, patience};
 
 in_both_shapes! {
     async fn a_message_that_nobody_understands_is_parked_and_can_be_sent_again(app: TestApp) {
         let mut app = app;
         app.may_park();
-        let bus = rusqlite::Connection::open(app.data_dir().join("timeline.db")).unwrap();
-        let insert = "insert into messages (lane, body, sent_at_ms, visible_at_ms)
-                      values ('ingest', x'00', 0, 0)";
-        bus.execute(insert, []).unwrap();
-        drop(bus);
+        app.is_sent_rubbish().await;
         is_parked(&app).await;
         let admin = app.listeners(Role::Timeline).1;
         let token = std::fs::read_to_string(app.data_dir().join("service.token")).unwrap();
@@ -97,7 +93,7 @@ in_both_shapes! {
         };
         let heard = tokio::select! {
             biased;
-            heard = tokio::time::timeout(PATIENCE, listens) => heard.unwrap(),
+            heard = tokio::time::timeout(patience(), listens) => heard.unwrap(),
             () = asks => unreachable!(),
         };
         let token = std::fs::read_to_string(app.data_dir().join("service.token")).unwrap();

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{PATIENCE, chirp, run_in};
+use crate::support::{chirp, patience, run_in};
 
 const UP: [&str; 5] = ["up", "--port", "0", "--admin-port", "0"];
 
@@ -165,7 +165,7 @@ fn down_stops_a_stack_that_is_still_starting() {
     let began = Instant::now();
     let pid = child.id().to_string();
     while fs::read_to_string(folder.path().join(".chirp/chirp.lock")).unwrap() != pid {
-        assert!(began.elapsed() < PATIENCE);
+        assert!(began.elapsed() < patience());
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(!folder.path().join(".chirp/run.json").exists(), "it is not ready");
@@ -188,7 +188,7 @@ fn begins(folder: &Path, args: &[&str]) -> Child {
     let mut child = command.spawn().unwrap();
     let began = Instant::now();
     while !marks.exists() {
-        assert!(child.try_wait().unwrap().is_none() && began.elapsed() < PATIENCE);
+        assert!(child.try_wait().unwrap().is_none() && began.elapsed() < patience());
         std::thread::sleep(Duration::from_millis(5));
     }
     child
@@ -255,7 +255,7 @@ fn a_timeline_role_may_leave_its_workers_out_and_another_start_does_their_work()
     let wait_for = |done: &dyn Fn(u64) -> bool| {
         let began = Instant::now();
         while !done(waiting()) {
-            assert!(began.elapsed() < PATIENCE);
+            assert!(began.elapsed() < patience());
             std::thread::sleep(Duration::from_millis(50));
         }
     };
@@ -315,7 +315,7 @@ fn crash_marks_name_the_last_point_that_was_passed() {
             "{}",
             mark()
         );
-        assert!(began.elapsed() < PATIENCE);
+        assert!(began.elapsed() < patience());
     }
     child.kill().unwrap();
     child.wait().unwrap();

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{PATIENCE, chirp, run_in};
+use crate::support::{chirp, patience, run_in};
 
 const UP: [&str; 6] = ["up", "--processes", "--port", "0", "--admin-port", "0"];
 
@@ -50,7 +50,7 @@ fn is_alive(pid: Pid) -> bool {
 fn eventually(what: &str, mut look: impl FnMut() -> bool) {
     let began = Instant::now();
     while !look() {
-        assert!(began.elapsed() < PATIENCE, "never: {what}");
+        assert!(began.elapsed() < patience(), "never: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

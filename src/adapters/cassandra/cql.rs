@@ -80,6 +80,7 @@ pub(super) async fn connect(rt: &Rt, config: &config::Cassandra) -> Result<Sessi
         .connection_timeout(config.connect_timeout())
         .hostname_resolution_timeout(Some(config.connect_timeout()))
         .metadata_request_clientside_timeout(config.call())
+        .metadata_request_serverside_timeout(config.call())
         .pool_size(PoolSize::PerHost(NonZeroUsize::new(connections).unwrap_or(NonZeroUsize::MIN)))
         .keepalive_interval(KEEPALIVE)
         .keepalive_timeout(KEEPALIVE)
@@ -95,6 +96,14 @@ pub(super) async fn connect(rt: &Rt, config: &config::Cassandra) -> Result<Sessi
         |_| Err(OpenError::silent(config, limit)),
         |built| built.map_err(|error| OpenError::unreachable(config, &error)),
     )
+}
+
+/// Connects, and so reads what the cluster is. The caller bounds the time.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn answers(rt: &Rt, config: &config::Cassandra) -> Result<(), OpenError> {
+    connect(rt, config).await.map(drop)
 }
 
 /// The longest that connecting may take: a connection to each node, and what is asked over one.

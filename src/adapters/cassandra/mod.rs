@@ -19,6 +19,7 @@ mod years;
 #[cfg(test)]
 mod conformance;
 
+pub use cql::answers;
 pub use migrate::{check, migrate};
 pub use open::OpenError;
 pub use store::CassandraTimelineStore;

@@ -2,7 +2,11 @@
 //! between leaves a message in both queues, and none in neither. The move that AWS does by itself
 //! (`StartMessageMoveTask`) is not used: emulators lack it, and it tells no outcome.
 
-use std::time::Duration;
+use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    time::Duration,
+};
 
 use aws_sdk_sqs::types::Message;
 
@@ -18,10 +22,22 @@ const VISIBILITY: Duration = Duration::from_secs(10);
 /// So long SQS looks in all of its servers; without a wait it would ask only some.
 const WAIT: Duration = Duration::from_secs(1);
 
+/// Tells messages of one call apart. Two that say the same are one here, and the second waits for the
+/// next call.
+fn hash_of(message: &Message) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    message.body.hash(&mut hasher);
+    hasher.finish()
+}
+
 impl SnsSqsBus {
     /// Moves up to `max`. What is not certainly sent stays parked, and may be in the queue too.
+    ///
+    /// Ends at a message that this call has moved before: whoever receives it parks it again at once,
+    /// and it would go round for as long as `max` permits.
     pub(super) async fn move_back(&self, queue: Queue, max: usize) -> Outcome<u64> {
         let mut moved = 0;
+        let mut sent_on = HashSet::new();
         while moved < max {
             let most = (max - moved).min(BATCH_MAX);
             let taken = self.read(|known| async move {
@@ -36,10 +52,19 @@ impl SnsSqsBus {
             if taken.is_empty() {
                 break;
             }
-            match self.move_batch(queue, taken).await {
+            let (fresh, back): (Vec<_>, Vec<_>) =
+                taken.into_iter().partition(|message| sent_on.insert(hash_of(message)));
+            match self.move_batch(queue, fresh).await {
                 Ok(count) => moved += count,
                 Err(Outcome::Failed(error)) if moved > 0 => return Outcome::Unknown(error),
                 Err(outcome) => return outcome,
+            }
+            if !back.is_empty() {
+                let back = back.into_iter().filter_map(|message| message.receipt_handle);
+                let back: Vec<Receipt> = back.map(Receipt).collect();
+                // Those that stay invisible are parked again in a while.
+                let _ = self.run(Batch::Hide(Of::Parked(queue), &back, 0)).await;
+                break;
             }
         }
         Outcome::Done(moved as u64)

@@ -5,7 +5,7 @@
 //! label ([`docker`]): by the stack at its end, by the [`reaper`] if it was killed, by the next `up`
 //! or `down` if both were. With `up.reuse` they stay, with their data, for the next start.
 
-mod answers;
+pub mod answers;
 pub mod docker;
 pub mod images;
 pub mod reaper;
@@ -303,10 +303,9 @@ impl Plan<'_> {
         id: &str,
         port: u16,
     ) -> Result<(), Trouble> {
-        let config = Ready { server, port }.leads(self.config.clone());
         loop {
             for _ in 0..QUESTIONS {
-                if answers::answers(server, &config, port).await {
+                if answers::answers(server, port).await {
                     return Ok(());
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -386,9 +385,9 @@ impl Ready {
             _ => {
                 config.aws = config::Aws {
                     endpoint: format!("http://127.0.0.1:{port}"),
-                    // The emulator takes any; without some, the real ones would be looked for.
-                    access_key_id: "emulator".to_owned(),
-                    access_key_secret: Secret("emulator".to_owned()),
+                    // The pair that it knows: it refuses a URL that was signed with another.
+                    access_key_id: "test".to_owned(),
+                    access_key_secret: Secret("test".to_owned()),
                     ..config.aws
                 };
             }

@@ -47,3 +47,28 @@ pub async fn what_cannot_be_sent_stays_parked(server: Server) {
     let seen = process.drain(Queue::Bulk).await;
     assert_eq!(seen, (0..3).map(|n| (text(n), 1)).collect());
 }
+
+pub async fn what_is_parked_again_at_once_is_moved_once(server: Server) {
+    let process = server.open(&server.config()).await;
+    for n in 0..3 {
+        let parked = process.publish(Target::Parked(Queue::Ingest), text(n)).await;
+        assert_eq!(parked, Outcome::Done(()));
+    }
+    let (bus, wait) = (&process.bus, Duration::from_millis(100));
+    let nobody_understands = async {
+        loop {
+            let received = bus.receive(Queue::Ingest, 9, wait, PATIENCE).await.unwrap();
+            for message in received {
+                let parked = process.publish(Target::Parked(Queue::Ingest), message.body).await;
+                assert_eq!(parked, Outcome::Done(()));
+                bus.acknowledge(Queue::Ingest, &[message.receipt]).await;
+            }
+        }
+    };
+    let moved = tokio::select! {
+        biased;
+        moved = tokio::time::timeout(PATIENCE, bus.redrive(Queue::Ingest, 10_000)) => moved,
+        () = nobody_understands => unreachable!("it goes on"),
+    };
+    assert_eq!(moved.expect("it ends"), Outcome::Done(3));
+}

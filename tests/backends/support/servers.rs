@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use chirp::{
     adapters::postgres::server::create_databases,
-    config::{Postgres, Secret},
-    stack::containers::images,
+    config::{Aws, Cassandra, Config, Postgres, Redis, Secret},
+    stack::containers::{answers::answers, images},
 };
 
 use super::server::{Container, Order};
 
-/// How long `PostgreSQL` may take to answer; the others are waited for by whoever uses them.
+/// How long a server may take to answer.
 const ANSWER_MAX: Duration = Duration::from_mins(3);
 
 /// Names the ports of servers that others have started, as [`Ports`] are written: then the scenarios
@@ -75,9 +75,30 @@ impl Ports {
         Some(Self { postgres, redis, cassandra, ministack })
     }
 
-    fn postgres(self, name: &str) -> Postgres {
+    /// Waits until all of them answer.
+    pub async fn answer(self) -> Result<(), String> {
+        let Self { postgres, redis, cassandra, ministack } = self;
+        let began = Instant::now();
+        for (server, port) in [
+            ("postgres", postgres),
+            ("redis", redis),
+            ("cassandra", cassandra),
+            ("ministack", ministack),
+        ] {
+            while !answers(server, port).await {
+                if began.elapsed() > ANSWER_MAX {
+                    return Err(format!("{server} does not answer"));
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// What leads to the stack `name` on these servers.
+    pub fn config(self, name: &str) -> Config {
         let environment = images::pinned("postgres").environment;
-        Postgres {
+        let postgres = Postgres {
             port: self.postgres,
             user: environment["POSTGRES_USER"].clone(),
             password: Secret(environment["POSTGRES_PASSWORD"].clone()),
@@ -85,12 +106,33 @@ impl Ports {
             tweet_database: format!("{name}_tweet"),
             tls: "disable".to_owned(),
             ..Postgres::default()
-        }
+        };
+        let redis = Redis {
+            addresses: format!("127.0.0.1:{}", self.redis),
+            namespace: name.to_owned(),
+            ..Redis::default()
+        };
+        let cassandra = Cassandra {
+            addresses: format!("127.0.0.1:{}", self.cassandra),
+            keyspace: name.to_owned(),
+            ..Cassandra::default()
+        };
+        // Queues and buckets know no underline.
+        let name = name.replace('_', "-");
+        let aws = Aws {
+            endpoint: format!("http://127.0.0.1:{}", self.ministack),
+            access_key_id: "test".to_owned(),
+            access_key_secret: Secret("test".to_owned()),
+            bucket: format!("{name}-media"),
+            namespace: name,
+            ..Aws::default()
+        };
+        Config { postgres, redis, cassandra, aws, ..Config::default() }
     }
 
     /// Makes the databases of the stack `name`, as soon as the server answers.
     pub async fn databases(self, name: &str) -> Result<Postgres, String> {
-        let (config, began) = (self.postgres(name), Instant::now());
+        let (config, began) = (self.config(name).postgres, Instant::now());
         loop {
             match create_databases(&config).await {
                 Ok(()) => return Ok(config),
@@ -100,26 +142,27 @@ impl Ports {
         }
     }
 
-    /// What leads processes of the stack `name` to these servers.
+    /// The same for processes.
     pub fn environment(self, name: &str) -> Vec<(&'static str, String)> {
-        let postgres = self.postgres(name);
+        let Config { postgres, redis, cassandra, aws, .. } = self.config(name);
         vec![
             ("CHIRP_BACKENDS_KIND", "external".to_owned()),
-            ("CHIRP_POSTGRES_HOST", "127.0.0.1".to_owned()),
+            ("CHIRP_POSTGRES_HOST", postgres.host),
             ("CHIRP_POSTGRES_PORT", postgres.port.to_string()),
             ("CHIRP_POSTGRES_USER", postgres.user),
             ("CHIRP_POSTGRES_PASSWORD", postgres.password.0),
             ("CHIRP_POSTGRES_USER_DATABASE", postgres.user_database),
             ("CHIRP_POSTGRES_TWEET_DATABASE", postgres.tweet_database),
             ("CHIRP_POSTGRES_TLS", postgres.tls),
-            ("CHIRP_REDIS_ADDRESSES", format!("127.0.0.1:{}", self.redis)),
-            ("CHIRP_REDIS_NAMESPACE", name.to_owned()),
-            ("CHIRP_CASSANDRA_ADDRESSES", format!("127.0.0.1:{}", self.cassandra)),
-            ("CHIRP_CASSANDRA_KEYSPACE", name.to_owned()),
-            ("CHIRP_AWS_ENDPOINT", format!("http://127.0.0.1:{}", self.ministack)),
-            ("CHIRP_AWS_ACCESS_KEY_ID", "emulator".to_owned()),
-            ("CHIRP_AWS_ACCESS_KEY_SECRET", "emulator".to_owned()),
-            ("CHIRP_AWS_NAMESPACE", name.to_owned()),
+            ("CHIRP_REDIS_ADDRESSES", redis.addresses),
+            ("CHIRP_REDIS_NAMESPACE", redis.namespace),
+            ("CHIRP_CASSANDRA_ADDRESSES", cassandra.addresses),
+            ("CHIRP_CASSANDRA_KEYSPACE", cassandra.keyspace),
+            ("CHIRP_AWS_ENDPOINT", aws.endpoint),
+            ("CHIRP_AWS_ACCESS_KEY_ID", aws.access_key_id),
+            ("CHIRP_AWS_ACCESS_KEY_SECRET", aws.access_key_secret.0),
+            ("CHIRP_AWS_NAMESPACE", aws.namespace),
+            ("CHIRP_AWS_BUCKET", aws.bucket),
         ]
     }
 }

@@ -10,12 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chirp::{stack::data_dir::RunFile, wire::routes::Role};
+use chirp::{config::Config, stack::data_dir::RunFile, wire::routes::Role};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Actor, Client, PATIENCE, backends::servers::Ports, within};
+use super::{Actor, Client, backends::servers::Ports, beneath, patience, within};
 
 /// A stack over servers waits for its tables: many are made at once, by one Cassandra.
 const READY_MAX: Duration = Duration::from_mins(3);
@@ -36,6 +36,22 @@ const ENV: [(&str, &str); 5] = [
     ("CHIRP_HTTP_USER_CALLS_PER_MINUTE", "1000000"),
     ("CHIRP_HTTP_ADDRESS_CALLS_PER_MINUTE", "1000000"),
     ("CHIRP_HTTP_ADDRESS_LOGINS_PER_MINUTE", "1000000"),
+];
+
+/// Bounds of a stack over servers that many scenarios share: far above what any of them needs.
+const PATIENT: [(&str, &str); 12] = [
+    ("CHIRP_UP_READY_TIMEOUT_MS", "180000"),
+    ("CHIRP_HTTP_REQUEST_TIMEOUT_MS", "30000"),
+    ("CHIRP_GATEWAY_ATTEMPT_TIMEOUT_MS", "25000"),
+    ("CHIRP_POSTGRES_ACQUIRE_MS", "10000"),
+    ("CHIRP_POSTGRES_STATEMENT_MS", "10000"),
+    ("CHIRP_POSTGRES_LOCK_MS", "9000"),
+    ("CHIRP_POSTGRES_CALL_MS", "20000"),
+    ("CHIRP_CASSANDRA_CONNECT_TIMEOUT_MS", "10000"),
+    ("CHIRP_CASSANDRA_CALL_MS", "10000"),
+    ("CHIRP_REDIS_READ_TIMEOUT_MS", "5000"),
+    ("CHIRP_REDIS_WRITE_TIMEOUT_MS", "5000"),
+    ("CHIRP_AWS_ATTEMPT_MS", "10000"),
 ];
 
 /// A running stack.
@@ -98,7 +114,7 @@ impl TestApp {
         });
         if let Some((ports, name)) = &servers {
             env.extend(ports.environment(name));
-            env.push(("CHIRP_UP_READY_TIMEOUT_MS", READY_MAX.as_millis().to_string()));
+            env.extend(PATIENT.map(|(name, value)| (name, value.to_owned())));
         }
         Self {
             shape,
@@ -116,6 +132,21 @@ impl TestApp {
     /// This scenario sends what cannot be understood: messages may be parked at its end.
     pub fn may_park(&mut self) {
         self.may_park = true;
+    }
+
+    /// Whether it has its data on servers instead of in files.
+    pub fn over_servers(&self) -> bool {
+        self.servers.is_some()
+    }
+
+    /// What leads to its servers, with time for everything.
+    pub(super) fn beneath(&self) -> Option<Config> {
+        let (ports, name) = self.servers.as_ref()?;
+        let mut config = ports.config(name);
+        config.cassandra.call_ms = READY_MAX.as_millis() as u64;
+        config.postgres.call_ms = READY_MAX.as_millis() as u64;
+        config.postgres.acquire_ms = READY_MAX.as_millis() as u64;
+        Some(config)
     }
 
     /// The data folder.
@@ -195,15 +226,13 @@ impl TestApp {
     pub async fn has_stopped(&mut self) {
         for (role, mut child) in self.children.drain(..) {
             let ended = tokio::task::spawn_blocking(move || child.wait().unwrap());
-            let status = tokio::time::timeout(PATIENCE, ended).await.expect("it ends").unwrap();
+            let status = tokio::time::timeout(patience(), ended).await.expect("it ends").unwrap();
             assert!(status.success(), "{role}: {status}");
         }
     }
 
     pub async fn launch(&mut self) {
-        if let Some((ports, name)) = &self.servers {
-            ports.databases(name).await.unwrap();
-        }
+        self.has_databases().await;
         let roles: &[&'static str] = match self.shape {
             Shape::OneProcess => &["up"],
             Shape::PerRole => &["gateway", "user", "tweet", "timeline"],
@@ -217,10 +246,20 @@ impl TestApp {
             Shape::OneProcess => (data.join("run.json"), self.children[0].1.id()),
             Shape::PerRole => (data.join("run/gateway.json"), self.children[0].1.id()),
         };
-        let limit = if self.servers.is_some() { READY_MAX } else { PATIENCE };
-        let run = within(limit, "the stack says where it is", || async {
-            let run: RunFile = serde_json::from_slice(&fs::read(&file).ok()?).ok()?;
-            (run.pid == pid).then_some(run)
+        let limit = if self.over_servers() { READY_MAX } else { patience() };
+        let (file, folder, children) = (&file, self.folder.path(), &mut self.children);
+        let run = within(limit, "the stack says where it is", || {
+            for (role, child) in children.iter_mut() {
+                // One that was refused says so at once.
+                if child.try_wait().unwrap().is_some() {
+                    let said = fs::read_to_string(folder.join(format!("{role}.stderr")));
+                    panic!("`{role}` ended: {}", said.unwrap());
+                }
+            }
+            async move {
+                let run: RunFile = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+                (run.pid == pid).then_some(run)
+            }
         });
         let run = run.await;
         (self.address, self.admin) = (run.address, run.admin);
@@ -230,6 +269,13 @@ impl TestApp {
             (answer.status == 200).then_some(())
         })
         .await;
+    }
+
+    /// Makes the databases of a stack over servers.
+    pub(super) async fn has_databases(&self) {
+        if let Some((ports, name)) = &self.servers {
+            ports.databases(name).await.unwrap();
+        }
     }
 
     fn spawn(&self, role: &str) -> Child {
@@ -280,7 +326,7 @@ impl TestApp {
         let mut wrong = Vec::new();
         for (role, child) in &mut self.children {
             let mut ended = child.try_wait().unwrap();
-            while ended.is_none() && began.elapsed() < PATIENCE {
+            while ended.is_none() && began.elapsed() < patience() {
                 std::thread::sleep(Duration::from_millis(5));
                 ended = child.try_wait().unwrap();
             }
@@ -294,6 +340,19 @@ impl TestApp {
         let left = files.filter(|file| self.data_dir().join(file).exists());
         wrong.extend(left.map(|file| format!("`{file}` is left")));
         wrong
+    }
+
+    /// Removes its keyspace: a server that holds those of every scenario is slow.
+    fn leaves_its_servers(&self) {
+        if let Some(config) = self.beneath() {
+            // In a thread of its own, as a runtime blocks nobody who is in another.
+            let drops = || {
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(beneath::drop_keyspace(&config.cassandra));
+            };
+            std::thread::scope(|scope| drop(scope.spawn(drops).join()));
+        }
     }
 
     /// What a failed scenario was told last.
@@ -314,13 +373,15 @@ impl Drop for TestApp {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.tells();
-            return self.kill();
+            self.kill();
+            return self.leaves_its_servers();
         }
         if self.children.is_empty() {
-            return;
+            return self.leaves_its_servers();
         }
         let mut wrong = if self.may_park { Vec::new() } else { self.parked() };
         wrong.extend(self.ends());
+        self.leaves_its_servers();
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }

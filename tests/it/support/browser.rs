@@ -114,7 +114,7 @@ impl Browser {
 
     /// Waits until the timeline is exactly this.
     pub async fn reads(&self, wanted: &[&str]) {
-        let deadline = tokio::time::Instant::now() + super::PATIENCE;
+        let deadline = tokio::time::Instant::now() + super::patience();
         loop {
             let found = self.timeline().await;
             if found == wanted {

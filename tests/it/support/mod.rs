@@ -14,6 +14,7 @@ mod backends;
 
 mod actor;
 mod app;
+mod beneath;
 pub mod browser;
 mod http;
 pub mod obstacles;
@@ -32,15 +33,19 @@ use serde_json::Value;
 /// A picture of one pixel, as browsers show it.
 pub const GIF: &[u8] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
 
-/// The longest that anything eventual may take in a test.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest that anything eventual may take in a test. Over servers a message whose receiver was
+/// killed comes again after half a minute.
+pub fn patience() -> Duration {
+    let over_servers = backends::servers::Ports::shared().is_some();
+    Duration::from_secs(if over_servers { 90 } else { 20 })
+}
 
 /// Repeats `look` until it gives something.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     look: impl FnMut() -> F,
 ) -> T {
-    within(PATIENCE, what, look).await
+    within(patience(), what, look).await
 }
 
 /// The same with another limit.

@@ -4,7 +4,7 @@
 
 use std::{fs, net::TcpListener, path::Path, process::Child};
 
-use super::{PATIENCE, chirp, run_in};
+use super::{chirp, patience, run_in};
 
 /// What is held for as long as the obstacle shall last.
 pub enum Holder {
@@ -111,7 +111,7 @@ pub fn role_runs(folder: &Path) -> (Option<Holder>, String) {
     let child = command.current_dir(folder).stderr(std::process::Stdio::null()).spawn().unwrap();
     let began = std::time::Instant::now();
     while !folder.join(".chirp/run/user.json").exists() {
-        assert!(began.elapsed() < PATIENCE);
+        assert!(began.elapsed() < patience());
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     (Some(Holder::Process(child)), String::new())

@@ -5,7 +5,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::patience;
 
 /// An event.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ impl Stream {
                 }
             }
         };
-        let found = tokio::time::timeout(PATIENCE, find).await;
+        let found = tokio::time::timeout(patience(), find).await;
         found.unwrap_or_else(|_| panic!("no `{name}` came"))
     }
 
@@ -53,7 +53,7 @@ impl Stream {
     /// Waits until the server ends the stream.
     pub async fn ends(mut self) {
         let end = async { while let Some(Ok(_)) = self.body.frame().await {} };
-        assert!(tokio::time::timeout(PATIENCE, end).await.is_ok(), "the stream goes on");
+        assert!(tokio::time::timeout(patience(), end).await.is_ok(), "the stream goes on");
     }
 
     async fn any(&mut self) -> Event {

@@ -1,14 +1,8 @@
 //! Access tokens that no log-in gives: right ones for seeded users, and forged ones.
 
-use std::{
-    fs,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use base64::{
-    Engine as _,
-    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
-};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chirp::{
     domain::{DisplayName, Handle, SessionId, UserId},
     services::kit::token::{Claims, ISSUER, SigningKey},
@@ -16,11 +10,11 @@ use chirp::{
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Actor, TestApp};
 
-/// The key that a stack signs with, out of its data folder.
+/// The key that a stack signs with.
 pub struct Signer {
     kid: String,
     key: SigningKey,
@@ -49,11 +43,9 @@ pub fn claims(user: &User) -> Claims {
 
 impl Signer {
     /// The key of a running stack.
-    pub fn of(app: &TestApp) -> Self {
-        let file = fs::read(app.data_dir().join("keys.json")).unwrap();
-        let file: Value = serde_json::from_slice(&file).unwrap();
-        let seed = STANDARD_NO_PAD.decode(file["keys"][0]["seed"].as_str().unwrap()).unwrap();
-        Self::new(file["keys"][0]["kid"].as_str().unwrap(), &seed.try_into().unwrap())
+    pub async fn of(app: &TestApp) -> Self {
+        let keys = app.key_store().load().await.unwrap();
+        Self::new(&keys[0].kid, &keys[0].seed)
     }
 
     pub fn new(kid: &str, seed: &[u8; 32]) -> Self {

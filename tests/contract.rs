@@ -1,6 +1,7 @@
 //! Which adapters are held to which contract suite, and the suites to their wrong adapters.
 //!
-//! The one list of port x adapter. Adapters in memory show their behaviours on real time with two
+//! The list of ports and the adapters that need no server; `tests/backends` has those that do, each beside
+//! its server's scenarios. Adapters in memory show their behaviours on real time with two
 //! threads, and on virtual time, where waits cost nothing and what is rejected does not depend on
 //! the speed of the machine.
 

@@ -1,4 +1,4 @@
-//! How numbers and windows stand in SQL, the same in `SQLite` and in `PostgreSQL`.
+//! How numbers and windows stand in SQL, the same in `SQLite`, `PostgreSQL` and Cassandra.
 
 use crate::domain::Window;
 

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process, setsid};
+
 use super::{
     context::{Context, block_on, block_on_all_cores, call_me, enough_files},
     exit::{Exit, Failure, quoted},
@@ -117,7 +119,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     }
     enough_files()?;
     if args.detach {
-        return detach(context, &config, &dir);
+        return block_on(detach(context, &config, &dir))?;
     }
     if config.backends.kind == "auto" {
         let (kind, why) = block_on(automatic(&dir))??;
@@ -126,7 +128,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     }
     if args.detached {
         // Fails only for a leader of a group, which nobody but `--detach` starts us as.
-        let _ = rustix::process::setsid();
+        let _ = setsid();
     }
     match block_on_all_cores(until_told(context, args, config))?? {
         Some(exit) => Ok(exit),
@@ -306,10 +308,12 @@ fn data(dir: &DataDir, root: &Path) -> String {
     }
 }
 
-/// Starts this program again without the terminal, and waits until it is ready.
-fn detach(context: &Context, config: &Config, dir: &DataDir) -> Result<Exit, Failure> {
+/// Starts this program again without the terminal, and waits until it is ready. A signal meanwhile ends
+/// it, as it ends one in the foreground.
+async fn detach(context: &Context, config: &Config, dir: &DataDir) -> Result<Exit, Failure> {
     let began = Instant::now();
     let failed = |error| Failure::from(StackError::other("start chirp in the background", error));
+    let mut signals = Signals::catch().map_err(failed)?;
     let flags = std::env::args_os().skip(1).filter(|flag| flag != "--detach" && flag != "-d");
     let mut child = Command::new(own_program()?)
         .args(flags)
@@ -339,7 +343,15 @@ fn detach(context: &Context, config: &Config, dir: &DataDir) -> Result<Exit, Fai
             ready_block(context, dir, &run, Some(began.elapsed()));
             return Ok(Exit::Ok);
         }
-        std::thread::sleep(LOOK);
+        tokio::select! {
+            biased;
+            () = signals.next() => {
+                // It is in a session of its own, where no terminal's Ctrl-C is heard. One that has
+                // just ended needs none.
+                let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+            }
+            () = tokio::time::sleep(LOOK) => {}
+        }
     }
     drop(child.kill());
     let sentence = format!("not ready after {} s", limit.as_secs());

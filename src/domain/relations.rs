@@ -37,6 +37,14 @@ impl Relation {
         Self { other, follows: own.follows, blocked: own.blocks || theirs.blocks, mutes: own.mutes }
     }
 
+    /// Whether a copy of the graph keeps the row, which is that of its pair's `version`. What says
+    /// nothing is kept if it may replace what said something, and before the first version there is
+    /// nothing: else each of a celebrity's followers would be a row of hers.
+    #[must_use]
+    pub const fn is_kept(&self, version: u64) -> bool {
+        version > 1 || self.follows || self.blocked || self.mutes
+    }
+
     /// Whether the other's tweets belong into the reader's home timeline.
     #[must_use]
     pub const fn shown(&self) -> bool {

@@ -74,8 +74,9 @@ pub trait TimelineStore: Send + Sync {
     /// versions the highest counts, whatever the order of writes.
     async fn put_pairs(&self, changes: &[PairChange]) -> Outcome<()>;
 
-    /// Others with whom `user` has or had an edge, in the order of their ids, after `after`, at most
-    /// `limit` (up to [`IDS_MAX`]); fewer only at the end. Everybody who follows a celebrity is one.
+    /// Others about whom `user` has a row ([`Relation::is_kept`]), in the order of their ids, after
+    /// `after`, at most `limit` (up to [`IDS_MAX`]); fewer only at the end. Who only follows `user` is
+    /// none of them.
     async fn relations(
         &self,
         user: UserId,

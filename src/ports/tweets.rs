@@ -8,6 +8,11 @@ use crate::{
     wire::trace::TraceContext,
 };
 
+/// How long an idempotency key is kept, in milliseconds.
+pub const KEY_TTL_MS: u64 = 24 * 3600 * 1000;
+/// Expired keys that a store removes with every new one: more than one, so that a backlog shrinks.
+pub const KEYS_SWEPT: i64 = 2;
+
 /// A client's name for one attempt to post.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {

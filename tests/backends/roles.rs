@@ -8,6 +8,7 @@ use crate::support::run::{Alone, Scenario, scenarios};
 
 pub const SCENARIOS: &[Scenario<Alone>] = scenarios![
     waiting::a_role_lives_before_its_database_is_there_and_answers_once_it_is,
+    waiting::a_bucket_whose_server_comes_later_is_made_then,
     waiting::a_role_that_is_told_to_stop_while_it_waits_ends_at_once,
     waiting::a_schema_that_is_behind_is_told_and_refused_and_migrated_once,
     rolling::a_rolling_restart_under_load_drops_nothing,

@@ -27,6 +27,7 @@ pub const SCENARIOS: &[Scenario<Alone>] = scenarios![
     what_a_killed_reaper_leaves_is_removed_by_down,
     what_a_killed_reaper_leaves_is_removed_by_the_next_up,
     a_start_that_fails_or_is_stopped_leaves_no_container,
+    a_start_in_the_background_that_is_stopped_leaves_no_container,
     containers_that_are_kept_keep_tweets_until_they_are_purged,
     replicas_as_processes_serve_on_when_one_is_killed,
     processes_and_containers_end_with_a_supervisor_that_is_killed,
@@ -34,6 +35,9 @@ pub const SCENARIOS: &[Scenario<Alone>] = scenarios![
 
 /// The longest that anything eventual may take; Cassandra took a minute on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(3);
+
+/// A picture of one pixel.
+const GIF: &[u8] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
 
 /// A data folder, and what runs on it. Whatever is left at its end is removed.
 struct Home {
@@ -180,25 +184,56 @@ fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A call; the status and the body.
-fn call(address: &str, method: &str, path: &str, token: &str, body: &Value) -> (u16, Value) {
-    let ask = || -> std::io::Result<String> {
+/// A call with lines of its head; the status and the body.
+fn exchange(address: &str, method: &str, path: &str, head: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    let ask = || -> std::io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(address)?;
-        let body = body.to_string();
+        let length = body.len();
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer \
-             {token}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
+            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{head}\
+             content-length: {length}\r\n\r\n"
         )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
+        stream.write_all(body)?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
         Ok(answer)
     };
     let answer = ask().unwrap_or_default();
-    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    (status, serde_json::from_str(body).unwrap_or_default())
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(answer.len());
+    let head = String::from_utf8_lossy(&answer[..end]);
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    (status, answer.get(end + 4..).unwrap_or_default().to_vec())
+}
+
+/// A call to the API; the status and the body.
+fn call(address: &str, method: &str, path: &str, token: &str, body: &Value) -> (u16, Value) {
+    let head = format!("authorization: Bearer {token}\r\ncontent-type: application/json\r\n");
+    let (status, answer) = exchange(address, method, path, &head, body.to_string().as_bytes());
+    (status, serde_json::from_slice(&answer).unwrap_or_default())
+}
+
+/// A call to the URL of a picture.
+fn at_url(method: &str, url: &str, head: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    exchange(address, method, &format!("/{path}"), head, body)
+}
+
+/// Sends a picture and shows it with a text.
+fn shows(address: &str, token: &str, text: &str, picture: &[u8]) {
+    let promise = json!({ "content_type": "image/gif", "bytes": picture.len() });
+    let (status, media) = call(address, "POST", "/media", token, &promise);
+    assert_eq!(status, 201, "{media}");
+    let upload = &media["upload"];
+    let lines = upload["headers"].as_object().unwrap().iter();
+    let lines = lines.map(|(name, value)| format!("{name}: {}\r\n", value.as_str().unwrap()));
+    let head = lines.collect::<Vec<_>>().concat();
+    let (method, url) = (upload["method"].as_str().unwrap(), upload["url"].as_str().unwrap());
+    let (status, answer) = at_url(method, url, &head, picture);
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
+    let tweet = json!({ "text": text, "media": [media["media_id"]] });
+    let (status, answer) = call(address, "POST", "/tweets", token, &tweet);
+    assert_eq!(status, 201, "{answer}");
 }
 
 /// Signs up and gives an access token.
@@ -234,6 +269,11 @@ async fn a_tweet_is_served_and_ctrl_c_leaves_no_container(_: Alone) {
     tweets(&up.address, &ada, "over containers");
     sees(&up.address, &ada, &["over containers"]);
     sees(&up.address, &bob, &["over containers"]);
+    shows(&up.address, &ada, "a picture", GIF);
+    sees(&up.address, &bob, &["a picture", "over containers"]);
+    let (_, page) = call(&up.address, "GET", "/timeline", &bob, &Value::Null);
+    let url = page["tweets"][0]["media"][0]["url"].as_str().unwrap();
+    assert_eq!(at_url("GET", url, "", b""), (200, GIF.to_vec()));
     assert_eq!(home.containers().len(), 4);
     up.stops();
     assert_eq!(home.containers(), Vec::<String>::new());
@@ -311,7 +351,17 @@ async fn a_start_that_fails_or_is_stopped_leaves_no_container(_: Alone) {
         eventually("no container is left", || home.containers().is_empty().then_some(()));
         assert!(!home.data().exists(), "nothing is left of the folder");
     }
-    let mut child = home.begins(&[]);
+    is_stopped(&home, home.begins(&[]));
+}
+
+async fn a_start_in_the_background_that_is_stopped_leaves_no_container(_: Alone) {
+    let home = Home::new();
+    is_stopped(&home, home.begins(&["--detach"]));
+    assert!(!home.data().join("run.json").exists());
+}
+
+/// Stops a start in its midst, as Ctrl-C does.
+fn is_stopped(home: &Home, mut child: Child) {
     let mut talk = BufReader::new(child.stderr.take().unwrap());
     let mut said = String::new();
     while !said.contains("answers PING") {

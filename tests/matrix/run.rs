@@ -114,7 +114,10 @@ impl Run {
         let to = Instant::now();
         act::end(&mut self.stack, row.fault).await;
         self.stack.ready().await?;
-        cell.heals = self.quiet(to).await?;
+        match self.quiet(to).await {
+            Ok(heals) => cell.heals = heals,
+            Err(why) => cell.wrong.push(why),
+        }
         crowd.end().await;
         cell.during = self.log.count(from, to);
         cell.noticed = self.log.count(holds + NOTICE, to);
@@ -131,12 +134,13 @@ impl Run {
 
     /// Waits until nothing has failed for a while; how long after `from` the last call failed.
     async fn quiet(&self, from: Instant) -> Result<Duration, String> {
+        let began = Instant::now();
         loop {
             let last = self.log.last_trouble().unwrap_or(from).max(from);
             if last.elapsed() >= QUIET {
                 return Ok(last - from);
             }
-            if from.elapsed() > HEAL_MAX {
+            if began.elapsed() > HEAL_MAX {
                 let recent =
                     self.log.count(Instant::now().checked_sub(QUIET).unwrap(), Instant::now());
                 return Err(format!("calls still fail after {HEAL_MAX:?}: {recent:?}"));

@@ -128,6 +128,7 @@ pub const ROWS: &[Row] = &[
     row(HalfOpen(Postgres), WITHOUT_POSTGRES),
     row(Slow(Postgres, 20), EVERYTHING),
     row(Stopped(Redis), WITHOUT_REDIS),
+    row(Killed(Redis), WITHOUT_REDIS),
     row(Frozen(Redis), WITHOUT_REDIS),
     row(Restarted(Redis), WITHOUT_REDIS),
     row(Disconnected(Redis), WITHOUT_REDIS),

@@ -182,10 +182,17 @@ fn each_rule_finds_a_statement_that_breaks_it() {
 #[test]
 fn the_driver_neither_stamps_nor_batches_nor_retries() {
     // What the driver can be told is told in these files.
-    let files = [include_str!("cql.rs"), include_str!("statements.rs"), include_str!("store.rs")];
+    let files = [
+        include_str!("cql.rs"),
+        include_str!("statements.rs"),
+        include_str!("store.rs"),
+        include_str!("followers.rs"),
+        include_str!("migrate.rs"),
+    ];
     let words = ["timestamp_generator", "set_timestamp", "Batch", "batch(", "SerialConsistency"];
     for word in words {
         assert!(files.iter().all(|file| !file.contains(word)), "{word}");
     }
+    assert!(files[0].contains("FallthroughRetryPolicy"));
     assert!(files[1].contains("const CONSISTENCY: Consistency = Consistency::LocalQuorum;"));
 }

@@ -270,12 +270,12 @@ impl Schema<'_> {
                     "step {number} was taken by a newer release, beside which this one, which knows \
                      {newest} steps, cannot work"
                 );
-                return Err(OpenError::schema(self.config, why));
+                return Err(OpenError::foreign(self.config, why));
             }
             let changed = |step: &&Step| step.number == *number && step.digest() != *digest;
             if let Some(step) = steps.iter().find(changed) {
                 let why = format!("step {number}, {}, was changed after it was taken", step.name);
-                return Err(OpenError::schema(self.config, why));
+                return Err(OpenError::foreign(self.config, why));
             }
         }
         Ok(())

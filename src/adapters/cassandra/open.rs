@@ -32,6 +32,14 @@ pub enum OpenError {
         /// The steps that are missing, each as number and name.
         missing: Vec<String>,
     },
+    /// The tables are of a release beside which this one cannot work, or of none.
+    #[error("the tables of the keyspace `{keyspace}` are another program's: {why}")]
+    Foreign {
+        /// The keyspace.
+        keyspace: String,
+        /// Which step, and what is wrong with it.
+        why: String,
+    },
     /// The tables are not what this program's steps make, or cannot be made so.
     #[error("the tables of the keyspace `{keyspace}` cannot be used: {why}")]
     Schema {
@@ -54,6 +62,10 @@ impl OpenError {
     pub(super) fn silent(config: &config::Cassandra, after: Duration) -> Self {
         let why = format!("no answer within {} ms", after.as_millis());
         Self::Unreachable { addresses: config.addresses.clone(), why }
+    }
+
+    pub(super) fn foreign(config: &config::Cassandra, why: String) -> Self {
+        Self::Foreign { keyspace: config.keyspace.clone(), why }
     }
 
     pub(super) fn schema(config: &config::Cassandra, why: impl Into<String>) -> Self {

@@ -122,6 +122,9 @@ impl CassandraTimelineStore {
     /// nobody did.
     async fn put_side(&self, user: UserId, change: &PairChange) -> Result<(), Fault> {
         let row = Relation::of(user, change.pair, &change.state);
+        if !row.is_kept(change.version) {
+            return Ok(());
+        }
         self.put_relation(user, row, change.version).await?;
         if row.follows || change.version > 1 {
             let put = self.put_follower(row.other, user, change.version, row.follows);

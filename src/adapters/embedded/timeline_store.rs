@@ -124,6 +124,7 @@ pub(super) fn write_pairs(conn: &Connection, changes: &[PairChange]) -> Result<(
     let mut rows: Vec<(UserId, Relation, usize)> = (0..changes.len())
         .flat_map(sides)
         .map(|(at, user)| (user, Relation::of(user, changes[at].pair, &changes[at].state), at))
+        .filter(|(_, row, at)| row.is_kept(changes[*at].version))
         .collect();
     // Stable, so that of two changes of one pair the later comes later.
     rows.sort_by_key(|(user, row, _)| (*user, row.other));

@@ -10,7 +10,10 @@ use super::{
 use crate::{
     adapters::sql::bounds,
     domain::{Body, DisplayName, Handle, TweetId, TweetText, UserId, Window},
-    ports::{Created, Deleted, IdempotencyKey, NewTweet, Outcome, Read, TweetStore},
+    ports::{
+        Created, Deleted, IdempotencyKey, NewTweet, Outcome, Read, TweetStore,
+        tweets::{KEY_TTL_MS, KEYS_SWEPT},
+    },
     wire::{
         events::{Event, Fact},
         media::to_column,
@@ -19,10 +22,6 @@ use crate::{
 };
 
 const STORE: &str = "tweets";
-/// How long an idempotency key is kept, in milliseconds.
-const KEY_TTL_MS: u64 = 24 * 3600 * 1000;
-/// Expired keys removed with every new one: more than one, so that a backlog shrinks.
-const KEYS_SWEPT: i64 = 2;
 
 const TABLES: &str = "
 -- Never deleted: a deletion is a mark.

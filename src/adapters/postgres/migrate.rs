@@ -103,7 +103,7 @@ pub async fn migrate(
     };
     rt.timeout(MIGRATE_MAX, take)
         .await
-        .unwrap_or_else(|_| Err(OpenError::late(database, MIGRATE_MAX)))
+        .unwrap_or_else(|_| Err(OpenError::late(config, MIGRATE_MAX)))
 }
 
 /// The steps that `database` lacks, by number and name. Changes nothing.
@@ -129,7 +129,7 @@ pub async fn missing(
     };
     rt.timeout(MIGRATE_MAX, look)
         .await
-        .unwrap_or_else(|_| Err(OpenError::late(database, MIGRATE_MAX)))
+        .unwrap_or_else(|_| Err(OpenError::late(config, MIGRATE_MAX)))
 }
 
 /// Refuses a `database` that lacks steps.

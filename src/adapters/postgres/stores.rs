@@ -80,9 +80,10 @@ impl OpenError {
         Self::Schema { database: database.to_owned(), why: error.to_string() }
     }
 
-    pub(super) fn late(database: &str, after: Duration) -> Self {
-        let why = format!("it took more than {} s", after.as_secs());
-        Self::Schema { database: database.to_owned(), why }
+    /// A server that is silent, or a step that takes its time and may be done by the next attempt.
+    pub(super) fn late(config: &config::Postgres, after: Duration) -> Self {
+        let why = format!("no answer within {} s", after.as_secs());
+        Self::Unreachable { address: format!("{}:{}", config.host, config.port), why }
     }
 }
 
@@ -178,5 +179,21 @@ impl TweetStores {
             outbox: Arc::new(PgOutbox::new(db.clone(), TWEET_OUTBOX)),
             db,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_silent_is_waited_for_and_a_wrong_schema_is_not() {
+        let late = OpenError::late(&config::Postgres::default(), Duration::from_mins(1));
+        assert_eq!(
+            late.to_string(),
+            "PostgreSQL at 127.0.0.1:5432 cannot be reached: no answer within 60 s"
+        );
+        assert!(late.passes());
+        assert!(!OpenError::schema("chirp_user", &MigrateError::VersionMismatch(1)).passes());
     }
 }

@@ -33,7 +33,7 @@ fn read_of(value: Value, token: Token) -> Result<BodyRead, StoreError> {
         Some(&DELETED) => BodyRead::Hit(CachedBody::Deleted),
         // The first of two runs has left it, when the connection broke between them.
         _ if found == filling(token) => BodyRead::Miss(Some(token)),
-        // Being filled, or of another version: whoever asks reads the store.
+        // Being filled: whoever asks reads the store.
         _ => BodyRead::Miss(None),
     })
 }

@@ -1,7 +1,7 @@
 //! Contract suites: named behaviours that every adapter of a port shows, whatever it is made of.
 //!
 //! One file per port. Each has a `Context` (a fresh adapter and what is needed to drive it) and its
-//! `BEHAVIOURS`; [`failures`] runs them. `tests/contract.rs` is the one place that lists which
+//! `BEHAVIOURS`; [`failures`] runs them. `tests/contract.rs` and, over servers, `tests/backends` say which
 //! adapters are held to which suite. The suites are held to account themselves by [`wrong`]: each
 //! deliberately wrong adapter is rejected, and each behaviour rejects at least one of them.
 //!

@@ -48,6 +48,7 @@ behaviours![
     a_class_never_goes_back,
     class_and_latest_do_not_touch_each_other,
     both_users_have_their_copy,
+    who_never_did_more_than_follow_is_no_relation,
     a_copy_tells_the_whole_state,
     relations_are_paged_each_once_in_order,
     the_highest_version_counts_in_any_order,
@@ -274,7 +275,7 @@ async fn class_and_latest_do_not_touch_each_other(context: Context) -> Check {
 }
 
 async fn both_users_have_their_copy(context: Context) -> Check {
-    context.put_pairs(&[follow(9, 1, 1, true), pair(1, 5, 1, (FOLLOWS, NONE))]).await?;
+    context.put_pairs(&[follow(9, 1, 2, true), pair(1, 5, 2, (FOLLOWS, NONE))]).await?;
     let own = vec![relation(5, true, false, false), relation(9, false, false, false)];
     same("relations of 1", &context.relations(1).await?, &own)?;
     let theirs = vec![relation(1, true, false, false)];
@@ -284,6 +285,21 @@ async fn both_users_have_their_copy(context: Context) -> Check {
     context.followed_by(1, &[9]).await?;
     context.followed_by(5, &[1]).await?;
     context.followed_by(9, &[]).await
+}
+
+async fn who_never_did_more_than_follow_is_no_relation(context: Context) -> Check {
+    let crowd: Vec<PairChange> = CROWD.map(|id| follow(id, 1, 1, true)).collect();
+    context.put_pairs(&crowd).await?;
+    same("relations of 1", &context.relations(1).await?, &Vec::new())?;
+    same(
+        "relations of 101",
+        &context.relations(101).await?,
+        &vec![relation(1, true, false, false)],
+    )?;
+    context.followed_by(1, &CROWD.collect::<Vec<u64>>()).await?;
+    // An older version that comes late is still older.
+    context.put_pairs(&[pair(1, 101, 2, (FOLLOWS, FOLLOWS)), follow(101, 1, 1, true)]).await?;
+    same("relations of 1", &context.relations(1).await?, &vec![relation(101, true, false, false)])
 }
 
 async fn a_copy_tells_the_whole_state(context: Context) -> Check {

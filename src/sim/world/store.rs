@@ -245,7 +245,9 @@ impl TimelineStore for SimStore {
             for (user, other) in [(pair.low, pair.high), (pair.high, pair.low)] {
                 let row = Relation::of(user, *pair, state);
                 let follows = row.follows;
-                statements.push(Statement::Relation(user, version, row));
+                if row.is_kept(version) {
+                    statements.push(Statement::Relation(user, version, row));
+                }
                 let (author, follower) = (other, user);
                 statements.push(Statement::Follower { author, follower, version, follows });
             }

@@ -7,15 +7,12 @@ use async_trait::async_trait;
 use super::{State, link::Link, media::Uploads};
 use crate::{
     domain::{Body, TweetId, UserId, Window},
-    ports::{Created, Deleted, NewTweet, Outcome, Read, TweetStore},
+    ports::{Created, Deleted, NewTweet, Outcome, Read, TweetStore, tweets::KEY_TTL_MS},
     wire::{
         events::{Event, Fact},
         trace::TraceContext,
     },
 };
-
-/// How long an idempotency key is kept, in milliseconds.
-const KEY_TTL_MS: u64 = 24 * 3600 * 1000;
 
 /// A tweet's row, as checkers see it.
 #[derive(Clone, Debug, PartialEq, Eq)]

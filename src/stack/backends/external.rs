@@ -72,7 +72,7 @@ impl From<cassandra::OpenError> for Trouble {
             cassandra::OpenError::Schema { .. } => {
                 Self { error: StackError::Schema(why), passes: true }
             }
-            cassandra::OpenError::Behind { .. } => {
+            cassandra::OpenError::Behind { .. } | cassandra::OpenError::Foreign { .. } => {
                 Self { error: StackError::Schema(why), passes: false }
             }
         }
@@ -130,7 +130,7 @@ pub(super) async fn open(
             Patience::Wait(_) => Ok(()),
         }
     };
-    let pictures = when(has(Role::Tweet), || pictures(config, patience));
+    let pictures = when(has(Role::Tweet), || pictures(rt, config, patience));
     let (user, tweet, copy, bus, pictures, ()) =
         futures_util::try_join!(user, tweet, copy, bus, pictures, ping)?;
 
@@ -250,18 +250,32 @@ async fn copy(
 }
 
 /// The bucket of pictures, which is made if schemas are. Posts without pictures do not need it, so
-/// whoever waits at a start does not wait for it.
-async fn pictures(config: &Config, patience: &Patience) -> Result<S3Blobs, StackError> {
+/// whoever waits at a start does not wait for it: it is made later.
+async fn pictures(rt: &Rt, config: &Config, patience: &Patience) -> Result<S3Blobs, StackError> {
     let blobs = S3Blobs::new(&config.aws).await;
     if config.backends.migrate
         && let Err(error) = blobs.prepare().await
     {
         match patience {
             Patience::Once => return Err(StackError::Store(error.to_string())),
-            Patience::Wait(_) => tracing::warn!(%error, "the bucket of pictures is not ready"),
+            Patience::Wait(_) => {
+                tracing::warn!(%error, "the bucket of pictures is not ready");
+                rt.spawn("bucket", prepare_later(rt.clone(), blobs.clone()));
+            }
         }
     }
     Ok(blobs)
+}
+
+async fn prepare_later(rt: Rt, blobs: S3Blobs) {
+    let mut pause = RETRY_MIN;
+    loop {
+        rt.sleep(rt.jitter(pause)).await;
+        pause = (pause * 2).min(RETRY_MAX);
+        if blobs.prepare().await.is_ok() {
+            return tracing::info!("the bucket of pictures is ready");
+        }
+    }
 }
 
 /// The bus. Who waits for stores does not wait for it: events wait in their outbox, and it looks for
@@ -317,7 +331,7 @@ pub(in crate::stack) async fn lacking(
     Ok(all)
 }
 
-/// Brings the schemas of `roles` up to date.
+/// Brings the schemas of `roles` up to date, and makes the bucket of pictures.
 pub(in crate::stack) async fn migrate(
     rt: &Rt,
     config: &Config,
@@ -329,6 +343,10 @@ pub(in crate::stack) async fn migrate(
     }
     if roles.contains(&Role::Timeline) {
         cassandra::migrate(rt, &config.cassandra).await.map_err(Trouble::from)?;
+    }
+    if roles.contains(&Role::Tweet) && config.aws.ensure {
+        let prepared = S3Blobs::new(&config.aws).await.prepare().await;
+        prepared.map_err(|error| StackError::Store(error.to_string()))?;
     }
     Ok(())
 }

@@ -178,8 +178,9 @@ impl Containers {
         };
         match removed {
             Err(trouble) => {
-                // The reaper goes on trying; a warning says what is left if it fails too.
-                tracing::warn!(%trouble, "containers could not be removed");
+                // The reaper tries once more when this process ends; what it cannot remove either is
+                // removed by the next `up` or `down` on the folder.
+                tracing::warn!(%trouble, stack = %self.stack, "containers could not be removed");
             }
             Ok(count) if count == images::SERVERS.len() => {
                 let Some(reaper) = self.reaper else { return };

@@ -89,7 +89,7 @@ pub async fn a_user_who_comes_and_goes_is_one_relation_and_one_follower(server: 
     let store = server.open(&server.empty().await).await;
     let changes: Vec<_> = (1..=VERSIONS).map(|v| follow(7, 1, v, v % 2 == 1)).collect();
     assert!(store.put_pairs(&changes).await.is_done());
-    assert!(store.put_pairs(&[follow(5, 1, 1, true), follow(9, 1, 1, true)]).await.is_done());
+    assert!(store.put_pairs(&[follow(5, 1, 2, true), follow(9, 1, 2, true)]).await.is_done());
     let others: Vec<Relation> = store.relations(UserId(1), None, 10).await.unwrap();
     assert_eq!(others.iter().map(|row| row.other.0).collect::<Vec<_>>(), [5, 7, 9]);
     let first = store.relations(UserId(1), None, 2).await.unwrap();

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use chirp::adapters::postgres::server::create_databases;
+use chirp::{
+    adapters::{postgres::server::create_databases, s3::S3Blobs},
+    config::{Aws, Secret},
+    domain::MediaId,
+    ports::BlobStore as _,
+};
 
 use super::pod::{Env, Pod, eventually, get, on, run};
 use crate::support::{
@@ -71,6 +76,36 @@ pub async fn a_role_lives_before_its_database_is_there_and_answers_once_it_is(_:
     pod.tell_to_stop();
     assert_eq!(pod.ended().await.0, Some(0), "{}", pod.log());
     assert!(!pod.log().contains("0123456789abcdef"), "{}", pod.log());
+}
+
+pub async fn a_bucket_whose_server_comes_later_is_made_then(_: Alone) {
+    let (database, emulator) =
+        tokio::join!(postgres(), async { Order::of("ministack").start().await.unwrap() });
+    let proxy = Proxy::before(emulator.port);
+    proxy.set(Rule::Refuse);
+    let mut env = user_role(database.port);
+    env.remove("CHIRP_PEERS_TWEET");
+    env.extend([
+        ("CHIRP_AWS_ENDPOINT", format!("http://127.0.0.1:{}", proxy.port)),
+        ("CHIRP_PEERS_USER", "user.invalid:1/2".to_owned()),
+        ("CHIRP_PEERS_TIMELINE", "timeline.invalid:1/2".to_owned()),
+    ]);
+    let pod = Pod::start("tweet", ports(), &env);
+    let says = |sentence: &'static str| {
+        let log = pod.log();
+        async move { log.contains(sentence).then_some(()) }
+    };
+    eventually("it goes on without", || says("the bucket of pictures is not ready")).await;
+    proxy.set(Rule::Pass);
+    eventually("it is made", || says("the bucket of pictures is ready")).await;
+    let config = Aws {
+        endpoint: format!("http://127.0.0.1:{}", emulator.port),
+        access_key_id: "test".to_owned(),
+        access_key_secret: Secret("test".to_owned()),
+        ..Aws::default()
+    };
+    // A bucket that is not there would be an error.
+    assert_eq!(S3Blobs::new(&config).await.look(MediaId(1)).await, Ok(None));
 }
 
 pub async fn a_role_that_is_told_to_stop_while_it_waits_ends_at_once(_: Alone) {

@@ -17,7 +17,7 @@ use crate::{
     },
     ports::{
         AuthorRow, FollowerPage, Outcome, Read, StoredBody, TimelineStore,
-        contract::timeline_store::Context,
+        contract::timeline_store::Context, timeline_store::IDS_MAX,
     },
     wire::events::FollowerCursor,
 };
@@ -54,6 +54,8 @@ faults! {
     TweetsResetClass: [class_and_latest_do_not_touch_each_other],
     /// Only the user with the smaller id has a copy.
     WritesOneCopy: [both_users_have_their_copy],
+    /// Whoever follows a user is a relation of hers.
+    ListsFollowers: [who_never_did_more_than_follow_is_no_relation],
     /// Blocks are only told to who blocks.
     TellsNoBlocks: [a_copy_tells_the_whole_state],
     /// A page of relations begins with the last of the page before.
@@ -314,7 +316,18 @@ impl TimelineStore for Wrong {
                     row.blocked = false;
                 }
             }
-
+            Fault::ListsFollowers => {
+                let all = self.inner.followers(user, (0, BUCKETS), None, IDS_MAX).await?;
+                let known: BTreeSet<UserId> = rows.iter().map(|row| row.other).collect();
+                let rest = all.followers.into_iter().filter(|other| !known.contains(other));
+                rows.extend(rest.map(|other| Relation {
+                    other,
+                    follows: false,
+                    blocked: false,
+                    mutes: false,
+                }));
+                rows.sort_by_key(|row| row.other);
+            }
             _ => {}
         }
         Ok(rows)

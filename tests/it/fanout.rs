@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 /// The followers of a seeded author: above `fanout.inline_followers`.
-const FOLLOWERS: u64 = 3_000;
+const FOLLOWERS: u64 = 1_500;
 const STAR: UserId = UserId(1);
 
 /// A folder in which `star` has [`FOLLOWERS`] followers, `f2` and on, and its stack.

@@ -145,6 +145,8 @@ impl TestApp {
         let mut config = ports.config(name);
         config.cassandra.call_ms = READY_MAX.as_millis() as u64;
         config.postgres.call_ms = READY_MAX.as_millis() as u64;
+        config.postgres.statement_ms = READY_MAX.as_millis() as u64;
+        config.postgres.lock_ms = READY_MAX.as_millis() as u64;
         config.postgres.acquire_ms = READY_MAX.as_millis() as u64;
         Some(config)
     }

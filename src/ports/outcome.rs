@@ -57,6 +57,22 @@ impl std::error::Error for StoreError {}
 /// How a read ended.
 pub type Read<T> = Result<T, StoreError>;
 
+/// Writes, and if the end of that is unknown writes again; `write` may be repeated. Whether it was
+/// goes with the outcome. A repetition that fails says nothing of the first attempt, which may have
+/// happened or may still: then the whole is unknown.
+pub async fn twice<T, F>(write: impl Fn() -> F) -> (Outcome<T>, bool)
+where
+    F: Future<Output = Outcome<T>>,
+{
+    match write().await {
+        Outcome::Unknown(_) => match write().await {
+            Outcome::Failed(error) => (Outcome::Unknown(error), true),
+            other => (other, true),
+        },
+        other => (other, false),
+    }
+}
+
 /// How a write ended.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -281,7 +281,8 @@ async fn hidden(world: &Shared, api: &Api, hide: Hide) {
                 world.violation(rule, Some(tweet), author, reader, about);
             }
         }
-        Err(NoList::Blocked) if world.apart(reader, author) => {}
+        // It is not shown; the end of a block may be on its way still.
+        Err(NoList::Blocked) => {}
         Err(why) => world.violation(UNAVAILABLE, id, author, reader, format!("{path}: {why:?}")),
     }
 }

@@ -152,7 +152,8 @@ pub const ROWS: &[Row] = &[
     row(HalfOpen(Ministack), EVERYTHING),
     // Messages arrive late.
     row(Slow(Ministack, 1_000), EVERYTHING),
-    row(Duplicated, EVERYTHING),
+    // Everything is slower meanwhile, and rare calls are to be seen too.
+    Row { lasts: Duration::from_secs(20), ..row(Duplicated, EVERYTHING) },
     row(RoleKilled(Role::Gateway), NOTHING),
     row(RoleKilled(Role::User), EVERYTHING),
     row(RoleKilled(Role::Tweet), EVERYTHING),

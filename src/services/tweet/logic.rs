@@ -9,6 +9,7 @@ use crate::{
     domain::{Body, MediaId, MediaList, TweetId, TweetText, UserId, Window, snowflake::Snowflake},
     ports::{
         Created, Deleted, Hint, HintStream, Hints, IdempotencyKey, NewTweet, Outcome, TweetStore,
+        outcome::twice,
     },
     rt::points,
     services::kit::{
@@ -128,11 +129,13 @@ impl Tweets {
         for _ in 0..IDS_TRIED {
             new.body.id = TweetId(self.ids.lock().next(rt.wall_ms()));
             rt.point(points::COMMIT).await;
-            let mut outcome = self.store.create(&new).await;
-            if matches!(outcome, Outcome::Unknown(_)) && new.key.is_some() {
-                repeated = true;
-                outcome = self.store.create(&new).await;
-            }
+            let outcome = if new.key.is_some() {
+                let (outcome, again) = twice(|| self.store.create(&new)).await;
+                repeated |= again;
+                outcome
+            } else {
+                self.store.create(&new).await
+            };
             rt.point(points::COMMIT).await;
             match outcome {
                 Outcome::Done(Created::Fresh(body)) => return Ok((body, false)),
@@ -165,10 +168,8 @@ impl Tweets {
         let rt = &self.common.rt;
         let at_ms = rt.wall_ms();
         rt.point(points::COMMIT).await;
-        let mut outcome = self.store.delete(author, id, at_ms, Some(trace.clone())).await;
-        if let Outcome::Unknown(_) = outcome {
-            outcome = self.store.delete(author, id, at_ms, Some(trace.clone())).await;
-        }
+        let (outcome, _) =
+            twice(|| self.store.delete(author, id, at_ms, Some(trace.clone()))).await;
         rt.point(points::COMMIT).await;
         match outcome {
             Outcome::Done(Deleted::Gone { .. }) => {}

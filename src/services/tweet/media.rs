@@ -11,6 +11,7 @@ use crate::{
     domain::{MediaId, MediaKind, MediaShape, UserId},
     ports::{
         Begun, BlobStore, Due, MediaStore, NewUpload, Outcome, Seen, StoreError, Unfit, UploadRow,
+        outcome::twice,
     },
     services::kit::{Code, Common, Fault},
     wire::api::{Media, Upload},
@@ -60,10 +61,7 @@ impl Uploads {
         let (id, now_ms) = (MediaId(u128::from_le_bytes(random)), rt.wall_ms());
         let expires_at_ms = now_ms + config.upload_ttl_s * 1_000;
         let new = NewUpload { id, owner, now_ms, expires_at_ms };
-        let mut begun = self.store.begin(&new, config.uploads_per_user).await;
-        if let Outcome::Unknown(_) = begun {
-            begun = self.store.begin(&new, config.uploads_per_user).await;
-        }
+        let (begun, _) = twice(|| self.store.begin(&new, config.uploads_per_user)).await;
         match begun {
             Outcome::Done(Begun::Begun) => {}
             Outcome::Done(Begun::TooMany) => {
@@ -111,10 +109,7 @@ impl Uploads {
                     Outcome::Done(false) | Outcome::Unknown(_) => continue,
                 }
             }
-            let mut checked = self.store.checked(id, shape).await;
-            if let Outcome::Unknown(_) = checked {
-                checked = self.store.checked(id, shape).await;
-            }
+            let (checked, _) = twice(|| self.store.checked(id, shape)).await;
             // One that was given up meanwhile is refused by the transaction.
             return checked.certain().map(drop).map_err(Fault::from);
         }

@@ -11,7 +11,7 @@ use crate::{
     domain::{DisplayName, Handle, SessionId, UserId, snowflake::Snowflake},
     ports::{
         Account, CreateUser, NewUser, Outcome, Refresh, RefreshHash, SessionRow, StoreError,
-        UserStore,
+        UserStore, outcome::twice,
     },
     rt::points,
     services::kit::{
@@ -73,11 +73,8 @@ impl Accounts {
         for _ in 0..IDS_TRIED {
             new.account.id = UserId(self.ids.lock().next(self.common.rt.wall_ms()));
             self.common.rt.point(points::COMMIT).await;
-            let mut outcome = self.users.create_user(&new).await;
-            if let Outcome::Unknown(_) = outcome {
-                // The same id and handle give the same answer again.
-                outcome = self.users.create_user(&new).await;
-            }
+            // The same id and handle give the same answer again.
+            let (outcome, _) = twice(|| self.users.create_user(&new)).await;
             self.common.rt.point(points::COMMIT).await;
             match outcome {
                 Outcome::Done(CreateUser::Created) => return Ok(new.account),
@@ -158,10 +155,7 @@ impl Accounts {
     pub(super) async fn log_out(&self, session: SessionId) -> Result<(), Fault> {
         let now = self.common.rt.wall_ms();
         self.common.rt.point(points::COMMIT).await;
-        let mut outcome = self.users.revoke(session, now).await;
-        if let Outcome::Unknown(_) = outcome {
-            outcome = self.users.revoke(session, now).await;
-        }
+        let (outcome, _) = twice(|| self.users.revoke(session, now)).await;
         self.common.rt.point(points::COMMIT).await;
         match outcome {
             Outcome::Done(_) => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::{
     domain::{Change, Pair, UserId},
-    ports::{Changed, Counts, EdgeChange, GraphStore, Outcome},
+    ports::{Changed, Counts, EdgeChange, GraphStore, Outcome, outcome::twice},
     rt::points,
     services::kit::{
         Calls, Code, Common, Fault, Kit, Relay,
@@ -69,12 +69,7 @@ impl Graph {
 
     async fn commit(&self, asked: &EdgeChange) -> Result<Changed, Fault> {
         self.common.rt.point(points::COMMIT).await;
-        let mut outcome = self.store.change(asked).await;
-        let mut repeated = false;
-        if let Outcome::Unknown(_) = outcome {
-            repeated = true;
-            outcome = self.store.change(asked).await;
-        }
+        let (outcome, repeated) = twice(|| self.store.change(asked)).await;
         self.common.rt.point(points::COMMIT).await;
         match outcome {
             Outcome::Done(Ok(changed)) => {

@@ -106,9 +106,11 @@ async fn a_sign_up_whose_commit_is_uncertain_succeeds_or_says_so() {
     let users = Users::start().await;
     users.mem.plan.next([Some(Wrong::Applied)]);
     assert_eq!(users.sign_up("ada").await.status, 201, "the repetition finds it");
-    users.mem.plan.next([Some(Wrong::Lost), Some(Wrong::Lost)]);
-    let answer = users.sign_up("bob").await;
-    assert_eq!((answer.status, answer.code()), (503, "unknown-outcome"));
+    for second in [Wrong::Lost, Wrong::Failed] {
+        users.mem.plan.next([Some(Wrong::Lost), Some(second)]);
+        let answer = users.sign_up("bob").await;
+        assert_eq!((answer.status, answer.code()), (503, "unknown-outcome"), "{second:?}");
+    }
     users.mem.plan.next([Some(Wrong::Failed)]);
     let answer = users.sign_up("cy").await;
     assert_eq!((answer.status, answer.code()), (503, "unavailable"));
@@ -258,9 +260,11 @@ async fn a_change_of_unknown_fate_is_repeated_and_answered_for_what_it_was() {
     let follow = || users.replica.ask_as(&ada, "POST /follow", r#"{"handle":"bob"}"#);
     users.mem.plan.next([Some(Wrong::Applied)]);
     assert_eq!(follow().await.status, 201);
-    users.mem.plan.next([Some(Wrong::Applied), Some(Wrong::Lost)]);
-    let answer = users.replica.ask_as(&ada, "DELETE /follow/bob", "").await;
-    assert_eq!((answer.status, answer.code()), (503, "unknown-outcome"));
+    for second in [Wrong::Lost, Wrong::Failed] {
+        users.mem.plan.next([Some(Wrong::Applied), Some(second)]);
+        let answer = users.replica.ask_as(&ada, "DELETE /follow/bob", "").await;
+        assert_eq!((answer.status, answer.code()), (503, "unknown-outcome"), "{second:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

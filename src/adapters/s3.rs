@@ -188,10 +188,8 @@ impl BlobStore for S3Blobs {
                 }
                 Outcome::Done(false)
             }
-            // Two at once (409): what came of it is seen by a look.
-            Err(error) if refusal(&error).is_some_and(|status| status != 409) => {
-                Outcome::Failed(trouble("copy_object", &error))
-            }
+            // Also a refusal: it may be the answer to the client's own second attempt. What came of it is
+            // seen by a look.
             Err(error) => Outcome::Unknown(trouble("copy_object", &error)),
         }
     }

@@ -176,14 +176,16 @@ async fn due(
 
 async fn settle(conn: &mut PgConnection, (done, before_ms): &(Vec<Due>, u64)) -> Result<(), Fault> {
     let of = |unused: bool| texts(done.iter().filter(|d| d.unused == unused).map(|due| due.id));
-    // A tweet that was deleted meanwhile has made its uploads due again.
+    // A tweet that was deleted meanwhile has made its uploads due again, at another time: the row itself
+    // tells, also if it was changed while this waited for it, and `tweets` is seen as it was before.
     let sql = "
         with ended as (
             delete from media where id = any($1) and expires_at_ms <= $3
         ), again as (
             update media set due_at_ms = expires_at_ms where id = any($1) and expires_at_ms > $3
         )
-        update media set due_at_ms = null where id = any($2) and not exists (
+        update media set due_at_ms = null
+        where id = any($2) and due_at_ms = expires_at_ms and not exists (
             select from tweets where tweets.id = tweet_id and deleted_at_ms is not null
         )";
     let rows = query::<Postgres>(sql).bind(of(true)).bind(of(false)).bind(bound(*before_ms));

@@ -83,7 +83,9 @@ impl SnsSqsBus {
                 Outcome::Done(()) => done.push(receipt),
                 Outcome::Failed(_) | Outcome::Unknown(_) => {
                     kept.push(receipt);
-                    trouble = Some(outcome);
+                    if !matches!(trouble, Some(Outcome::Unknown(_))) {
+                        trouble = Some(outcome);
+                    }
                 }
             }
         }

@@ -91,6 +91,34 @@ async fn what_may_not_be_repeated_is_sent_once_and_the_rest_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_may_have_happened_stays_so_whatever_a_second_attempt_says() {
+    for (line, first, second, status) in [
+        ("DELETE /tweets/7", Take::DieAfter, Take::Refuse, 502),
+        ("DELETE /tweets/7", Take::DieAfter, Take::Shed, 502),
+        ("DELETE /tweets/7", Take::Hang, Take::Refuse, 504),
+        ("DELETE /tweets/7", Take::Hang, Take::Shed, 504),
+        // Nothing happened at the first.
+        ("DELETE /tweets/7", Take::Refuse, Take::Shed, 503),
+        ("DELETE /tweets/7", Take::Refuse, Take::DieAfter, 502),
+        // A read changes nothing.
+        ("GET /timeline", Take::DieAfter, Take::Shed, 503),
+    ] {
+        let mut world = World::new();
+        world.config.gateway.attempt_timeout_ms = 1_000;
+        for role in [Role::User, Role::Tweet, Role::Timeline] {
+            let (one, other) = (echo(&world, role), echo(&world, role));
+            one.takes.lock().push_back(first);
+            other.takes.lock().push_back(second);
+            // So that it is the second.
+            other.healthy.store(false, Ordering::Relaxed);
+        }
+        let gateway = super::build(world.common(Role::Gateway)).public;
+        let answer = ask(&gateway, line, &[], "").await;
+        assert_eq!(answer.status, status, "{line} {first:?} {second:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_role_without_replicas_is_a_problem_with_a_time_to_come_back() {
     let world = World::new();
     let gateway = super::build(world.common(Role::Gateway)).public;

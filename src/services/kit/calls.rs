@@ -118,6 +118,11 @@ pub struct Calls {
     open: [[AtomicUsize; REPLICAS_MAX]; Role::ALL.len()],
 }
 
+/// Whether an answer says that nothing was done, for a reason that passes.
+fn passes(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+}
+
 impl Calls {
     /// Calls in the name of the role of `common`.
     ///
@@ -133,11 +138,14 @@ impl Calls {
         Self { common, token, draws, open }
     }
 
-    /// Sends a request and gives the answer, whatever its status.
+    /// Sends a request and gives the answer, whatever its status. What may have happened at an earlier
+    /// attempt stays so, whatever a later one says of itself: a refusal for a reason that passes, or no
+    /// connection.
     pub async fn send(&self, way: Way, request: Outgoing) -> Result<Response<Body>, CallError> {
+        let reads = request.method.is_safe();
         let mut request = Some(request);
         let (mut tried, mut sent) = (Replicas(0), 0);
-        let mut ended = None;
+        let (mut unsent_error, mut doubt) = (None, None);
         for attempt in 1..=UNSENT_MAX {
             let most = self.common.rpc.replicas(way.role).clamp(ATTEMPTS, UNSENT_MAX);
             let replica = if attempt > most { None } else { self.pick(way.role, tried) };
@@ -147,14 +155,19 @@ impl Calls {
             let Some(one) = one else { break };
             tried = tried.with(replica);
             match self.attempt(way, replica, one.request(self.token.clone())).await {
-                Ok(response) => return Ok(response),
+                Ok(response) if reads || !passes(response.status()) => return Ok(response),
+                Ok(response) => return doubt.map_or(Ok(response), Err),
                 Err(error) => {
                     let unsent = matches!(error, CallError::NotSent(_));
                     sent += usize::from(!unsent);
-                    if last || !(unsent || way.idempotent && sent < ATTEMPTS) {
-                        return Err(error);
+                    if unsent {
+                        unsent_error = Some(error);
+                    } else {
+                        doubt = Some(error);
                     }
-                    ended = Some(error);
+                    if last || !(unsent || way.idempotent && sent < ATTEMPTS) {
+                        break;
+                    }
                 }
             }
         }
@@ -162,7 +175,7 @@ impl Calls {
             let kind = crate::ports::Kind::Unavailable;
             CallError::NotSent(StoreError::new(kind, way.role.as_str(), "there is no replica"))
         };
-        Err(ended.unwrap_or_else(nobody))
+        Err(doubt.or(unsent_error).unwrap_or_else(nobody))
     }
 
     async fn attempt(

@@ -61,6 +61,8 @@ impl Uploads {
         let (id, now_ms) = (MediaId(u128::from_le_bytes(random)), rt.wall_ms());
         let expires_at_ms = now_ms + config.upload_ttl_s * 1_000;
         let new = NewUpload { id, owner, now_ms, expires_at_ms };
+        // Before the upload is written down, which counts it.
+        let signed = self.blobs.presign(id, kind, bytes, config.upload_ttl()).await?;
         let (begun, _) = twice(|| self.store.begin(&new, config.uploads_per_user)).await;
         match begun {
             Outcome::Done(Begun::Begun) => {}
@@ -72,7 +74,6 @@ impl Uploads {
             // One that was written down all the same is swept.
             Outcome::Failed(error) | Outcome::Unknown(error) => return Err(error.into()),
         }
-        let signed = self.blobs.presign(id, kind, bytes, config.upload_ttl()).await?;
         let headers = signed.headers.into_iter().map(|(name, value)| (name.to_owned(), value));
         let upload =
             Upload { url: signed.url, method: "PUT".to_owned(), headers: headers.collect() };

@@ -134,8 +134,13 @@ impl Accounts {
         self.common.rt.point(points::COMMIT).await;
         match outcome {
             Outcome::Done(Refresh::Rotated(row)) => {
-                let account = self.account(row.user).await?;
-                self.session(account, row.id, next)
+                // The old token is used up, whatever comes now.
+                let lost = |_| {
+                    Fault::from(Code::UnknownOutcome)
+                        .detail("the refresh token is used up: log in again")
+                };
+                let account = self.account(row.user).await.map_err(lost)?;
+                self.session(account, row.id, next).map_err(lost)
             }
             Outcome::Done(Refresh::Reused(session)) => {
                 tracing::warn!(%session, "a refresh token was used twice: session ended");

@@ -71,6 +71,16 @@ pub struct Container {
     pub(super) recipe: String,
     #[serde(skip)]
     stack: String,
+    /// The process that made it, as [`own_pid`] gives it.
+    #[serde(skip)]
+    pid: String,
+}
+
+impl Container {
+    /// Whether the process that made it runs.
+    fn is_used(&self) -> bool {
+        self.pid.split_once('-').is_some_and(|(pid, since)| born(pid).as_deref() == Some(since))
+    }
 }
 
 impl Engine {
@@ -143,7 +153,8 @@ impl Engine {
         let mut left = self.find(&[(STACK, stack)]).await?;
         left.retain(|container| !container.kept);
         let mut strangers = self.find(&[(FOLDER, folder)]).await?;
-        strangers.retain(|container| container.stack != stack);
+        // Not those of a folder that lay here and was moved: they are kept, or still used.
+        strangers.retain(|c| c.stack != stack && !c.kept && !c.is_used());
         left.append(&mut strangers);
         self.remove(&left).await
     }
@@ -165,6 +176,7 @@ fn described(summary: ContainerSummary) -> Option<Container> {
         port,
         recipe: label(RECIPE),
         stack: label(STACK),
+        pid: label(PID),
     })
 }
 

@@ -13,16 +13,20 @@ use std::{
     time::Duration,
 };
 
-use super::docker::{self, Engine};
+use super::{
+    docker::{self, Engine},
+    images,
+    trouble::Trouble,
+};
 use crate::stack::StackError;
 
 /// The verb that runs [`reap`].
 pub const VERB: &str = "__reap";
 /// What a stack writes that has left nothing behind.
 const DONE: u8 = b'd';
-/// A container that was being made when the process died may appear a little later, so it is looked
-/// until nothing is found this many times in a row.
-const EMPTY_LOOKS: u32 = 3;
+/// A container that was being made when the process died may appear later (a busy engine took 15 s), so
+/// it is looked until nothing is found this many times in a row.
+const EMPTY_LOOKS: u32 = 15;
 /// The pause between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 /// The most looks; an engine that is so slow leaves the rest to the next start.
@@ -65,7 +69,7 @@ impl Reaper {
 /// `pid` made for `stack`. Gives how many.
 ///
 /// # Errors
-/// If the engine does not answer.
+/// If the engine does not answer, however often it is asked.
 pub async fn reap(stack: &str, pid: &str) -> Result<usize, StackError> {
     let told = tokio::task::spawn_blocking(|| {
         let mut said = Vec::new();
@@ -75,16 +79,24 @@ pub async fn reap(stack: &str, pid: &str) -> Result<usize, StackError> {
     if told.await.is_ok_and(|said| said == [DONE]) {
         return Ok(0);
     }
-    let engine = Engine::ask().await?;
-    let (mut removed, mut empty) = (0, 0);
+    let (mut removed, mut empty, mut trouble) = (0, 0, None);
     for _ in 0..LOOKS_MAX {
-        let left = engine.find(&[(docker::STACK, stack), (docker::PID, pid)]).await?;
-        empty = if left.is_empty() { empty + 1 } else { 0 };
-        removed += engine.remove(&left).await?;
-        if empty == EMPTY_LOOKS {
-            break;
+        match look(stack, pid).await {
+            Ok(0) => empty += 1,
+            Ok(count) => (removed, empty) = (removed + count, 0),
+            Err(error) => (empty, trouble) = (0, Some(error)),
+        }
+        if empty == EMPTY_LOOKS || removed == images::SERVERS.len() {
+            return Ok(removed);
         }
         tokio::time::sleep(LOOK).await;
     }
-    Ok(removed)
+    trouble.map_or(Ok(removed), |trouble| Err(trouble.into()))
+}
+
+/// Removes what is there now. Gives how many.
+async fn look(stack: &str, pid: &str) -> Result<usize, Trouble> {
+    let engine = Engine::ask().await?;
+    let left = engine.find(&[(docker::STACK, stack), (docker::PID, pid)]).await?;
+    engine.remove(&left).await
 }

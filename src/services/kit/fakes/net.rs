@@ -39,6 +39,8 @@ pub(in crate::services) enum Take {
     DieAfter,
     /// It never answers.
     Hang,
+    /// It does nothing, and says so.
+    Shed,
 }
 
 /// A replica that others call.
@@ -95,6 +97,11 @@ impl Rpc for Net {
         }
         let line = format!("{} {}", request.method(), request.uri());
         replica.seen.lock().push((line, request.headers().clone()));
+        if take == Some(Take::Shed) {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            return Outcome::Done(response);
+        }
         if take == Some(Take::Hang) {
             std::future::pending::<()>().await;
         }

@@ -277,6 +277,11 @@ fn in_containers(trouble: &Trouble) -> (Exit, String) {
             "use the chirp and the image that made it, or begin anew: `chirp down --purge` removes \
              containers and data",
         ),
+        Trouble::Copy { .. } => (
+            Exit::Container,
+            "data in containers is not copied with their folder: choose another with `--data-dir`, or \
+             remove the copy",
+        ),
         Trouble::Late { .. } => (
             Exit::Timeout,
             "allow more with `up.containers_timeout_ms`; the first start also pulls the images",

@@ -29,6 +29,7 @@ pub const SCENARIOS: &[Scenario<Alone>] = scenarios![
     a_start_that_fails_or_is_stopped_leaves_no_container,
     a_start_in_the_background_that_is_stopped_leaves_no_container,
     containers_that_are_kept_keep_tweets_until_they_are_purged,
+    a_folder_that_is_copied_or_moved_harms_no_container,
     replicas_as_processes_serve_on_when_one_is_killed,
     processes_and_containers_end_with_a_supervisor_that_is_killed,
 ];
@@ -393,6 +394,32 @@ async fn containers_that_are_kept_keep_tweets_until_they_are_purged(_: Alone) {
     assert!(home.runs(&["down", "--purge"]).status.success());
     assert_eq!(home.containers(), Vec::<String>::new());
     assert!(!home.data().exists());
+}
+
+async fn a_folder_that_is_copied_or_moved_harms_no_container(_: Alone) {
+    let home = Home::new();
+    let up = home.up(&["--reuse"]);
+    let running = home.containers();
+    let copy = Home::new();
+    let copied = Command::new("cp").arg("-a").arg(home.data()).arg(copy.path()).status().unwrap();
+    assert!(copied.success());
+    let output = copy.begins(&[]).wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(22), "{said}");
+    assert!(said.contains("is a copy of") && said.contains("--data-dir"), "{said}");
+    drop(copy.runs(&["down", "--purge"]));
+    assert_eq!(home.containers(), running, "the copy has none");
+    up.stops();
+    // Another folder in the place of the first, which was moved away with what it keeps.
+    let moved = home.path().join("moved");
+    fs::rename(home.data(), &moved).unwrap();
+    let up = home.up(&[]);
+    assert_eq!(home.containers().len(), 8, "four that are kept, four that run");
+    up.stops();
+    assert_eq!(home.containers(), running);
+    let purged = home.runs(&["down", "--purge", "--data-dir", moved.to_str().unwrap()]);
+    assert!(purged.status.success(), "{purged:?}");
+    assert_eq!(home.containers(), Vec::<String>::new());
 }
 
 async fn replicas_as_processes_serve_on_when_one_is_killed(_: Alone) {

@@ -23,6 +23,7 @@ use testcontainers::{
 };
 
 use super::Trouble;
+use crate::stack::DataDir;
 
 /// The data folder's name.
 pub const STACK: &str = "chirp.stack";
@@ -71,6 +72,9 @@ pub struct Container {
     pub(super) recipe: String,
     #[serde(skip)]
     stack: String,
+    /// Where the folder was that it was made for.
+    #[serde(skip)]
+    folder: String,
     /// The process that made it, as [`own_pid`] gives it.
     #[serde(skip)]
     pid: String,
@@ -143,6 +147,21 @@ impl Engine {
         }
     }
 
+    /// Refuses a folder, `folder`, that was copied: it has the name of another, `stack`, which still
+    /// lies where its containers say.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn refuse_copy(&self, stack: &str, folder: &str) -> Result<(), Trouble> {
+        let found = self.find(&[(STACK, stack)]).await?;
+        let others = found.into_iter().map(|container| container.folder);
+        let original = others.filter(|other| other != folder).find(|other| {
+            let known = DataDir::at(other).known();
+            known.is_ok_and(|known| known.is_some_and(|known| known.stack == stack))
+        });
+        original.map_or(Ok(()), |original| Err(Trouble::Copy { original }))
+    }
+
     /// Removes what an earlier start on the folder `folder`, which is called `stack`, left: all but
     /// what was kept on purpose; and what carries the folder's place under another name, because the
     /// folder was removed by hand. Nobody else may be using the folder.
@@ -176,6 +195,7 @@ fn described(summary: ContainerSummary) -> Option<Container> {
         port,
         recipe: label(RECIPE),
         stack: label(STACK),
+        folder: label(FOLDER),
         pid: label(PID),
     })
 }

@@ -93,6 +93,7 @@ pub async fn start(
     let engine = Engine::ask().await?;
     let folder = place(dir);
     let pid = docker::own_pid();
+    engine.refuse_copy(&known.stack, &folder).await?;
     engine.sweep(&known.stack, &folder).await?;
     let reaper = (!known.kept).then(|| Reaper::start(program, &known.stack, &pid)).transpose()?;
     let about = format!("{}, Docker {}", images::SERVERS.join(", "), engine.version);
@@ -156,6 +157,10 @@ impl Containers {
             return Ok(0);
         };
         let engine = Engine::ask().await?;
+        if matches!(engine.refuse_copy(&known.stack, &place(dir)).await, Err(Trouble::Copy { .. }))
+        {
+            return Ok(0);
+        }
         let mut all = engine.find(&[(docker::STACK, &known.stack)]).await?;
         all.retain(|container| kept || !container.kept);
         Ok(engine.remove(&all).await?)

@@ -68,6 +68,12 @@ pub enum Trouble {
         /// Which server.
         server: &'static str,
     },
+    /// The containers are those of another folder, of which this one is a copy.
+    #[error("this data folder is a copy of `{original}`, which still has the containers of both")]
+    Copy {
+        /// The other folder.
+        original: String,
+    },
     /// Not all of them answer in time.
     #[error("no answer from {} after {} s", servers.join(", "), after.as_secs())]
     Late {

@@ -10,7 +10,7 @@
 //! | `chirp.recipe` | hash of how it was made |
 //! | `chirp.kept` | `true` if it outlives its process |
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use serde::Serialize;
 use testcontainers::{
@@ -156,7 +156,7 @@ impl Engine {
         let found = self.find(&[(STACK, stack)]).await?;
         let others = found.into_iter().map(|container| container.folder);
         let original = others.filter(|other| other != folder).find(|other| {
-            let known = DataDir::at(other).known();
+            let known = DataDir::at(Path::new(other)).known();
             known.is_ok_and(|known| known.is_some_and(|known| known.stack == stack))
         });
         original.map_or(Ok(()), |original| Err(Trouble::Copy { original }))

@@ -26,6 +26,9 @@ const TRIES: usize = 3;
 pub struct Unpromised {
     pub tweets: BTreeSet<(usize, usize)>,
     pub authors: BTreeSet<(usize, usize)>,
+    /// The end of a block shows once it is delivered, which may be later than what hides: servers that
+    /// carry it were away.
+    pub unblocks: bool,
 }
 
 impl Unpromised {
@@ -212,7 +215,9 @@ pub async fn early(
 ) -> usize {
     let hides = std::mem::take(&mut world.lock().unwrap().hides);
     let hides = dice.sample(&hides, most);
-    let hidden = stream::iter(hides).map(|hide| hidden(world, api, hide)).buffer_unordered(AT_ONCE);
+    let hidden = stream::iter(hides)
+        .map(|hide| hidden(world, api, unpromised, hide))
+        .buffer_unordered(AT_ONCE);
     let count = hidden.collect::<Vec<()>>().await.len();
     let homes = sample.iter().map(|&reader| home(world, api, unpromised, reader));
     stream::iter(homes).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await.len() + count
@@ -248,7 +253,7 @@ async fn home(world: &Shared, api: &Api, unpromised: &Unpromised, reader: usize)
 }
 
 /// What was answered as hidden, read by somebody who would see it.
-async fn hidden(world: &Shared, api: &Api, hide: Hide) {
+async fn hidden(world: &Shared, api: &Api, unpromised: &Unpromised, hide: Hide) {
     let (reader, author, path, id) = {
         let world = world.lock().unwrap();
         match hide {
@@ -281,8 +286,7 @@ async fn hidden(world: &Shared, api: &Api, hide: Hide) {
                 world.violation(rule, Some(tweet), author, reader, about);
             }
         }
-        // It is not shown; the end of a block may be on its way still.
-        Err(NoList::Blocked) => {}
+        Err(NoList::Blocked) if unpromised.unblocks || world.apart(reader, author) => {}
         Err(why) => world.violation(UNAVAILABLE, id, author, reader, format!("{path}: {why:?}")),
     }
 }

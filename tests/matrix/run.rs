@@ -157,7 +157,8 @@ impl Run {
         let homes = audit::readers(&world.lock().unwrap(), HOMES.0, HOMES.1, dice);
         let warmed: Vec<usize> = homes.iter().copied().step_by(2).collect();
         warm(&world, &api, &warmed).await;
-        let unpromised = settle(&world, &api, low, dice).await;
+        let mut unpromised = settle(&world, &api, low, dice).await;
+        unpromised.unblocks = true;
         early(&world, &api, &unpromised, &warmed, HIDES, dice).await;
         drain(&self.stack.admins()).await?;
         let mut scope = audit::sample(&world.lock().unwrap(), low, homes, dice);

@@ -19,7 +19,6 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use parking_lot::Mutex;
 use redis::{Msg, Value, aio::PubSubSink};
 use tokio::sync::{mpsc, watch};
 
@@ -51,13 +50,20 @@ const SILENT_MAX: Duration = Duration::from_secs(5);
 /// Pause between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// The streams of this process.
+#[derive(Default)]
+struct Streams {
+    by_shard: BTreeMap<u64, usize>,
+    /// Counts the changes of the shards that have any.
+    change: u64,
+}
+
 /// The channels that streams of this process need.
 #[derive(Default)]
 struct Wishes {
-    /// Streams by shard.
-    streams: Mutex<BTreeMap<u64, usize>>,
-    /// Counts the changes.
-    wished: watch::Sender<u64>,
+    /// Told when a shard gets its first stream or loses its last. The only lock here: what looks at
+    /// it does so under it.
+    wished: watch::Sender<Streams>,
     /// The last change that has been done.
     served: watch::Sender<u64>,
 }
@@ -65,30 +71,41 @@ struct Wishes {
 impl Wishes {
     /// Counts a stream; gives the change to wait for.
     fn add(&self, shard: u64) -> u64 {
-        let mut streams = self.streams.lock();
-        let count = streams.entry(shard).or_default();
-        *count += 1;
-        if *count == 1 {
-            self.wished.send_modify(|wished| *wished += 1);
-        }
-        *self.wished.borrow()
+        let mut last = 0;
+        self.wished.send_if_modified(|streams| {
+            let count = streams.by_shard.entry(shard).or_default();
+            *count += 1;
+            let first = *count == 1;
+            streams.change += u64::from(first);
+            last = streams.change;
+            first
+        });
+        last
     }
 
     fn remove(&self, shard: u64) {
-        let mut streams = self.streams.lock();
-        let left = streams.get(&shard).map_or(0, |count| count - 1);
-        if left > 0 {
-            streams.insert(shard, left);
-        } else if streams.remove(&shard).is_some() {
-            self.wished.send_modify(|wished| *wished += 1);
-        }
+        self.wished.send_if_modified(|streams| {
+            let left = streams.by_shard.get(&shard).map_or(0, |count| count - 1);
+            if left > 0 {
+                streams.by_shard.insert(shard, left);
+                return false;
+            }
+            let last = streams.by_shard.remove(&shard).is_some();
+            streams.change += u64::from(last);
+            last
+        });
     }
+}
 
-    /// The shards that are needed, and the change they belong to.
-    fn now(&self) -> (BTreeSet<u64>, u64) {
-        let streams = self.streams.lock();
-        (streams.keys().copied().collect(), *self.wished.borrow())
-    }
+/// Waits until there is a stream; `None` if there will be none any more.
+async fn any(wished: &mut watch::Receiver<Streams>) -> Option<()> {
+    wished.wait_for(|streams| !streams.by_shard.is_empty()).await.ok().map(drop)
+}
+
+/// The shards that are needed, and the change they belong to.
+fn needed(wished: &mut watch::Receiver<Streams>) -> (BTreeSet<u64>, u64) {
+    let streams = wished.borrow_and_update();
+    (streams.by_shard.keys().copied().collect(), streams.change)
 }
 
 /// Distributes hints to the streams of this process and of others.
@@ -207,8 +224,7 @@ impl Listener {
     async fn sessions(&self) {
         let mut wished = self.wishes.wished.subscribe();
         for turn in 0_usize.. {
-            let streams = |_: &u64| !self.wishes.streams.lock().is_empty();
-            if wished.wait_for(streams).await.is_err() {
+            if any(&mut wished).await.is_none() {
                 return;
             }
             if self.session(turn, &mut wished).await.is_none() {
@@ -218,7 +234,7 @@ impl Listener {
     }
 
     /// Listens until nobody needs it; `None` if the connection failed.
-    async fn session(&self, turn: usize, wished: &mut watch::Receiver<u64>) -> Option<()> {
+    async fn session(&self, turn: usize, wished: &mut watch::Receiver<Streams>) -> Option<()> {
         let rt = &self.redis.rt;
         let addresses = self.redis.router.addresses();
         let address = addresses.get(turn % addresses.len().max(1))?;
@@ -228,8 +244,7 @@ impl Listener {
         let (mut sink, mut messages) = pubsub.split();
         let mut have = BTreeSet::new();
         loop {
-            wished.mark_unchanged();
-            let (need, change) = self.wishes.now();
+            let (need, change) = needed(wished);
             self.switch(&mut sink, &have, &need).await?;
             self.wishes.served.send_replace(change);
             if need.is_empty() {
@@ -392,6 +407,8 @@ fn decode(bytes: &[u8]) -> Option<(u64, Hint)> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[test]
@@ -406,5 +423,33 @@ mod tests {
         let mut foreign = encode(9, &projected);
         foreign[8] = 200;
         assert_eq!(decode(&foreign), None);
+    }
+
+    #[test]
+    fn streams_come_and_go_while_the_listener_looks_for_some() {
+        let wishes = Arc::new(Wishes::default());
+        let ended = Arc::new(AtomicBool::new(false));
+        let looks = {
+            let (mut streams, ended) = (wishes.wished.subscribe(), Arc::clone(&ended));
+            move || {
+                while !ended.load(Ordering::Relaxed) {
+                    any(&mut streams).now_or_never();
+                }
+            }
+        };
+        let (done, ends) = std::sync::mpsc::channel();
+        let open_and_close = move || {
+            for n in 0..100_000 {
+                wishes.add(n % 3);
+                wishes.remove(n % 3);
+            }
+            done.send(())
+        };
+        // Threads, not tasks: two that wait for each other's lock would keep the runtime from ending.
+        std::thread::spawn(looks);
+        std::thread::spawn(open_and_close);
+        let changed = ends.recv_timeout(Duration::from_mins(1));
+        ended.store(true, Ordering::Relaxed);
+        assert!(changed.is_ok(), "one waits for a lock that the other holds");
     }
 }

@@ -177,14 +177,17 @@ impl Run {
 
     async fn scenario(&mut self, name: String, play: BoxFuture<'static, ()>) {
         let began = Instant::now();
-        // A task of its own, so that its panic is its own.
-        let ended = tokio::spawn(tokio::time::timeout(scenario_max(), play)).await;
+        // A task of its own, so that its panic is its own, and so that one that blocks its thread is
+        // noticed: such a task cannot notice it itself.
+        let mut played = tokio::spawn(play);
+        let ended = tokio::time::timeout(scenario_max(), &mut played).await;
+        played.abort();
         let seconds = began.elapsed().as_secs_f64();
         if matches!(ended, Ok(Ok(()))) {
             self.passed += 1;
             println!("{seconds:6.1} s  {name}");
         } else {
-            let hangs = if ended.is_ok() { ": it hangs" } else { "" };
+            let hangs = if ended.is_err() { ": it hangs" } else { "" };
             println!("{seconds:6.1} s  {name} FAILED{hangs}");
             self.failed.push(name);
         }

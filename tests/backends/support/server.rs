@@ -5,8 +5,11 @@
 //! killed run left is removed by the next one ([`sweep`]).
 
 use std::{
+    io,
     net::TcpListener,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use chirp::stack::containers::{
@@ -17,6 +20,10 @@ use chirp::stack::containers::{
 
 const LABEL: &str = "chirp.stack";
 const KIND: &str = "backends";
+/// Far above what a command takes on a busy machine: an engine that hangs fails the scenario.
+const DOCKER_MAX: Duration = Duration::from_mins(2);
+/// How often it is looked whether a command has ended.
+const LOOK: Duration = Duration::from_millis(5);
 /// Makes one server or a cluster of Redis in either image.
 pub const REDIS_ENTRY: &str = include_str!("../../../infra/local-images/redis/entry.sh");
 
@@ -134,8 +141,20 @@ pub fn docker_does(args: &[&str]) -> String {
     said(args).unwrap_or_else(|why| panic!("docker {args:?}: {why}"))
 }
 
-fn docker<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> std::io::Result<Output> {
-    Command::new("docker").args(args).output()
+fn docker<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> io::Result<Output> {
+    let mut command = Command::new("docker");
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (mut child, began) = (command.spawn()?, Instant::now());
+    // What a command says here is far less than a pipe holds.
+    while child.try_wait()?.is_none() {
+        if began.elapsed() > DOCKER_MAX {
+            child.kill()?;
+            child.wait()?;
+            return Err(io::Error::other(format!("no end after {DOCKER_MAX:?}")));
+        }
+        thread::sleep(LOOK);
+    }
+    child.wait_with_output()
 }
 
 fn said<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Result<String, String> {

@@ -4,6 +4,7 @@ use std::{
     future::Future,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::process::{Resource, getrlimit};
@@ -24,6 +25,8 @@ use crate::{
 /// Open files without which no stack is started: stores, listeners and logs take some 50, and each
 /// connection one.
 const FILES_MIN: u64 = 128;
+/// How long work on threads of its own that nobody waits for may hold up the end of the process.
+const LEFT_OVER_MAX: Duration = Duration::from_secs(1);
 const MORE_FILES: &str = "raise the limit of open files: `ulimit -n 1024`";
 
 /// What every verb needs.
@@ -126,14 +129,23 @@ pub(crate) fn enough_files() -> Result<(), Failure> {
 
 /// Runs `work` to its end on one thread.
 pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Ok(runtime.map_err(|error| no_runtime(&error))?.block_on(work))
+    block_on_with(tokio::runtime::Builder::new_current_thread(), work)
 }
 
 /// Runs `work` to its end on all cores.
 pub(crate) fn block_on_all_cores<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    Ok(runtime.map_err(|error| no_runtime(&error))?.block_on(work))
+    block_on_with(tokio::runtime::Builder::new_multi_thread(), work)
+}
+
+fn block_on_with<T>(
+    mut builder: tokio::runtime::Builder,
+    work: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    let runtime = builder.enable_all().build().map_err(|error| no_runtime(&error))?;
+    let out = runtime.block_on(work);
+    // A name that is being looked up on a thread of its own must not keep the process.
+    runtime.shutdown_timeout(LEFT_OVER_MAX);
+    Ok(out)
 }
 
 fn no_runtime(error: &std::io::Error) -> Failure {

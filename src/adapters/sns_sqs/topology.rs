@@ -134,7 +134,10 @@ impl Topology {
         &self,
         old: Option<&Arc<Addresses>>,
     ) -> Result<Arc<Addresses>, Fault> {
-        let mut renewals = self.renewing.lock().await;
+        let renewing = self.rt.timeout(self.limit, self.renewing.lock()).await;
+        let mut renewals = renewing.map_err(|_| {
+            Fault::refused(Kind::Timeout, "topics and queues were being looked for by others")
+        })?;
         let known = self.known.read().clone();
         if let Some(known) = known
             && old.is_none_or(|old| !Arc::ptr_eq(old, &known))

@@ -14,10 +14,10 @@ use super::{Core, apply::body_of, fanout::Chunk};
 use crate::{
     domain::{Body, PairChange, TweetId, UserId, fanout::Class},
     ports::{
-        Queue, Read, Receipt, Received, StoreError, Target, bus::RECEIVES_MAX,
+        Bus, Queue, Read, Receipt, Received, StoreError, Target, bus::RECEIVES_MAX,
         timeline_store::IDS_MAX,
     },
-    rt::{Instant, points},
+    rt::{Rt, Shutdown, points},
     wire::events::{Event, Fact, pack, unpack},
 };
 
@@ -46,6 +46,33 @@ struct Message {
     received: Received,
     /// Which of the step's events are its.
     events: std::ops::Range<usize>,
+}
+
+/// Messages that nobody else is to be given while they are worked on.
+struct Hidden<'a> {
+    lane: Queue,
+    receipts: &'a [Receipt],
+    visibility: Duration,
+}
+
+impl Hidden<'_> {
+    /// Does `work`, and asks for more time as long as it lasts. Beside it, not between its steps: the
+    /// call may wait for something that a fan-out holds, and nobody would then let that one go on.
+    async fn during<T>(&self, rt: &Rt, bus: &dyn Bus, work: impl Future<Output = T>) -> T {
+        let ended = Shutdown::new();
+        let work = async {
+            let out = work.await;
+            ended.cancel();
+            out
+        };
+        let extend = async {
+            while rt.timeout(self.visibility / 3, ended.cancelled()).await.is_err() {
+                // Not extended only means that somebody else does the same again.
+                let _ = bus.extend(self.lane, self.receipts, self.visibility).await;
+            }
+        };
+        futures_util::join!(work, extend).0
+    }
 }
 
 /// Runs steps of `lane` until the shutdown.
@@ -89,7 +116,6 @@ impl Core {
     /// Deals with received messages.
     pub(super) async fn work(&self, lane: Queue, batch: Vec<Received>, failures: u32) -> Step {
         self.common.rt.point(points::WORKER).await;
-        let started = self.common.rt.now();
         let count = batch.len();
         let (messages, events) = match self.decode(lane, batch).await {
             Ok(decoded) => decoded,
@@ -99,7 +125,10 @@ impl Core {
             }
         };
         let receipts: Vec<Receipt> = messages.iter().map(|m| m.received.receipt.clone()).collect();
-        let done = self.process(lane, &events, &receipts, started).await;
+        let hidden =
+            Hidden { lane, receipts: &receipts, visibility: self.config.fanout.visibility() };
+        let work = self.process(&events);
+        let done = hidden.during(&self.common.rt, &*self.deps.bus, work).await;
         let mut finished = Vec::new();
         let mut again = Vec::new();
         for message in messages {
@@ -159,19 +188,11 @@ impl Core {
     }
 
     /// Applies events; one answer each, whether all of it is certain.
-    async fn process(
-        &self,
-        lane: Queue,
-        events: &[Event],
-        receipts: &[Receipt],
-        started: Instant,
-    ) -> Vec<bool> {
+    async fn process(&self, events: &[Event]) -> Vec<bool> {
         let mut done = vec![true; events.len()];
         self.store_tweets(events, &mut done).await;
         self.store_changes(events, &mut done).await;
         let classes = self.classes(events, &mut done).await;
-        let visibility = self.config.fanout.visibility();
-        let mut renewed = started;
         // An event whose write is not certain waits for its next coming.
         let stored: Vec<usize> = (0..events.len()).filter(|&at| done[at]).collect();
         let mut steps = stream::iter(stored)
@@ -182,11 +203,6 @@ impl Core {
             if let Err(error) = result {
                 self.note(&error);
                 done[at] = false;
-            }
-            if self.common.rt.now().since(renewed) > visibility / 3 {
-                renewed = self.common.rt.now();
-                // Not extended only means that somebody else does the same again.
-                let _ = self.deps.bus.extend(lane, receipts, visibility).await;
             }
         }
         done
@@ -321,5 +337,29 @@ impl Core {
     fn note(&self, error: &StoreError) {
         self.common.metrics.store_error(error);
         tracing::warn!(store = error.store, kind = error.kind.as_str(), %error, "worker step failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::kit::fakes::{MemBus, World};
+
+    #[tokio::test(start_paused = true)]
+    async fn work_goes_on_while_the_call_for_more_time_waits_for_it() {
+        let (rt, bus) = (World::new().rt, MemBus::default());
+        let visibility = Duration::from_secs(30);
+        let receipts = [Receipt("a".to_owned()), Receipt("b".to_owned())];
+        let hidden = Hidden { lane: Queue::Ingest, receipts: &receipts, visibility };
+        let work = async {
+            let held = bus.extended.lock().await;
+            rt.sleep(visibility / 2).await;
+            drop(held);
+            rt.sleep(visibility).await;
+            "done"
+        };
+        let done = rt.timeout(visibility * 9, hidden.during(&rt, &bus, work)).await;
+        assert_eq!(done, Ok("done"));
+        assert_eq!(*bus.extended.lock().await, [2, 2, 2], "after 15, 25 and 35 s of 45");
     }
 }

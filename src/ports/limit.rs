@@ -29,11 +29,23 @@ pub struct Verdict {
     pub reset_after: Duration,
 }
 
+/// A call to count.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted<'a> {
+    /// Which limit it counts towards.
+    pub name: &'static str,
+    /// Whose call it is, such as `user:17` or `addr:127.0.0.1`.
+    pub key: &'a str,
+    /// How much that is.
+    pub limit: Limit,
+}
+
 /// Counts calls per key.
 #[async_trait]
 pub trait RateLimiter: Send + Sync {
-    /// Counts one call of `key` (such as `user:17` or `addr:127.0.0.1`) towards the limit `name`.
-    async fn check(&self, name: &'static str, key: &str, limit: Limit) -> Read<Verdict>;
+    /// Counts each of `calls` and gives a verdict for each, in order. One that is refused does not
+    /// keep the others from being counted: all are asked in one round trip.
+    async fn check(&self, calls: &[Counted<'_>]) -> Read<Vec<Verdict>>;
 }
 
 /// Tells somebody who waits that it is worth reading again. May be lost; never the only way.

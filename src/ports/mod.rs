@@ -28,7 +28,7 @@ pub use cache::{
     TimelineCache,
 };
 pub use keys::{KeyStore, StoredKey};
-pub use limit::{Hint, HintStream, Hints, Limit, RateLimiter, Verdict};
+pub use limit::{Counted, Hint, HintStream, Hints, Limit, RateLimiter, Verdict};
 pub use media::{Begun, Due, MediaStore, NewUpload, Unfit, UploadRow};
 pub use outbox::{Outbox, OutboxRow, OutboxStats};
 pub use outcome::{Kind, Outcome, Read, StoreError};

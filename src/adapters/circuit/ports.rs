@@ -14,8 +14,8 @@ use crate::{
     },
     ports::{
         Account, AuthorRow, Begun, BlobStore, BodyCache, BodyRead, Bus, CachedBody, Changed,
-        Counts, CreateUser, Created, Deleted, Due, EdgeChange, FollowerPage, GraphStore, HomeRead,
-        KeyStore, Limit, ListKey, MediaStore, NewTweet, NewUpload, NewUser, Outbox, OutboxRow,
+        Counted, Counts, CreateUser, Created, Deleted, Due, EdgeChange, FollowerPage, GraphStore,
+        HomeRead, KeyStore, ListKey, MediaStore, NewTweet, NewUpload, NewUser, Outbox, OutboxRow,
         OutboxStats, Outcome, PasswordHash, Presigned, Push, PushReport, Queue, QueueStats,
         RateLimiter, Read, Receipt, Received, Refresh, RefreshHash, RelationCache, Revoked, Seen,
         SessionRow, StoredBody, StoredKey, Target, TimelineCache, TimelineStore, TweetStore,
@@ -160,7 +160,7 @@ guard!(BodyCache {
 });
 
 guard!(RateLimiter {
-    read check(name: &'static str, key: &str, limit: Limit) -> Read<Verdict>;
+    read check(calls: &[Counted<'_>]) -> Read<Vec<Verdict>>;
 });
 
 guard!(Bus {

@@ -7,13 +7,9 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    ports::{
-        Bus, Queue, QueueStats, RateLimiter, Receipt, Received, Target, Verdict, limit::Limit,
-    },
+    ports::{Bus, Counted, Queue, QueueStats, RateLimiter, Receipt, Received, Target, Verdict},
     rt::tokio_rt::TokioRuntime,
 };
-
-const LIMIT: Limit = Limit { burst: 1, period: Duration::from_secs(1) };
 
 /// A server that answers, or is silent, or says no.
 #[derive(Default)]
@@ -24,16 +20,11 @@ struct Server {
 
 #[async_trait]
 impl RateLimiter for Server {
-    async fn check(&self, _: &'static str, _: &str, _: Limit) -> Read<Verdict> {
+    async fn check(&self, _: &[Counted<'_>]) -> Read<Vec<Verdict>> {
         self.calls.fetch_add(1, Relaxed);
         match *self.trouble.lock() {
             Some(kind) => Err(StoreError::new(kind, "limits", "as it was told")),
-            None => Ok(Verdict {
-                allowed: true,
-                remaining: 0,
-                retry_after: Duration::ZERO,
-                reset_after: Duration::ZERO,
-            }),
+            None => Ok(Vec::new()),
         }
     }
 }
@@ -60,7 +51,7 @@ impl World {
     }
 
     async fn ask(&self) -> bool {
-        self.port.check("a", "b", LIMIT).await.is_ok()
+        self.port.check(&[]).await.is_ok()
     }
 
     fn calls(&self) -> usize {

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 
 use super::super::clock_map::Shards;
 use crate::{
-    ports::{Limit, RateLimiter, Read, Verdict},
+    ports::{Counted, Limit, RateLimiter, Read, Verdict},
     rt::{Instant, Rt},
 };
 
@@ -53,6 +53,20 @@ impl EmbeddedLimiter {
         hasher.write(key.as_bytes());
         hasher.finish()
     }
+
+    fn count(&self, &Counted { name, key, limit }: &Counted<'_>, now: u64) -> Verdict {
+        let hash = self.hash(name, key);
+        let mut shard = self.full_at.lock(hash);
+        if let Some(full_at) = shard.get(hash) {
+            let (next, verdict) = judge(full_at.0, now, limit);
+            *full_at = Nanos(next.unwrap_or(full_at.0));
+            return verdict;
+        }
+        let (next, verdict) = judge(now, now, limit);
+        let full_at = Nanos(next.unwrap_or(now));
+        shard.insert(hash, full_at, |full_at| full_at.0 <= now);
+        verdict
+    }
 }
 
 /// Counts one call at `now` of a key whose burst is full at `full_at`. Gives the new time if the
@@ -80,20 +94,10 @@ fn judge(full_at: u64, now: u64, limit: Limit) -> (Option<u64>, Verdict) {
 
 #[async_trait]
 impl RateLimiter for EmbeddedLimiter {
-    async fn check(&self, name: &'static str, key: &str, limit: Limit) -> Read<Verdict> {
-        let hash = self.hash(name, key);
+    async fn check(&self, calls: &[Counted<'_>]) -> Read<Vec<Verdict>> {
         let since_start = self.rt.now().since(Instant::default());
         let now = u64::try_from(since_start.as_nanos()).unwrap_or(u64::MAX);
-        let mut shard = self.full_at.lock(hash);
-        if let Some(full_at) = shard.get(hash) {
-            let (next, verdict) = judge(full_at.0, now, limit);
-            *full_at = Nanos(next.unwrap_or(full_at.0));
-            return Ok(verdict);
-        }
-        let (next, verdict) = judge(now, now, limit);
-        let full_at = Nanos(next.unwrap_or(now));
-        shard.insert(hash, full_at, |full_at| full_at.0 <= now);
-        Ok(verdict)
+        Ok(calls.iter().map(|call| self.count(call, now)).collect())
     }
 }
 
@@ -157,11 +161,15 @@ mod tests {
     async fn names_and_keys_are_counted_apart() {
         let limiter = EmbeddedLimiter::new(crate::rt::tokio_rt::TokioRuntime::handle());
         let one = Limit { burst: 1, period: Duration::from_secs(1) };
-        for (name, key) in [("calls", "user:1"), ("calls", "user:2"), ("logins", "user:1")] {
-            assert!(limiter.check(name, key, one).await.unwrap().allowed, "{name} {key}");
-            assert!(!limiter.check(name, key, one).await.unwrap().allowed, "{name} {key}");
-        }
+        let calls = [("calls", "user:1"), ("calls", "user:2"), ("logins", "user:1")];
+        let calls = calls.map(|(name, key)| Counted { name, key, limit: one });
+        let allowed = async || -> Vec<bool> {
+            let verdicts = limiter.check(&calls).await.unwrap();
+            verdicts.iter().map(|verdict| verdict.allowed).collect()
+        };
+        assert_eq!(allowed().await, [true; 3]);
+        assert_eq!(allowed().await, [false; 3]);
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(limiter.check("calls", "user:1", one).await.unwrap().allowed);
+        assert_eq!(allowed().await, [true; 3]);
     }
 }

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use redis::Value;
 
-use super::{Redis, fault::odd, node::Call, only, scripts::SCRIPTS};
-use crate::ports::{Limit, RateLimiter, Read, Verdict};
+use super::{Redis, fault::odd, node::Call, scripts::SCRIPTS};
+use crate::ports::{Counted, RateLimiter, Read, Verdict};
 
 const STORE: &str = "limits";
 
@@ -42,13 +42,17 @@ fn verdict_of(value: &Value) -> Option<Verdict> {
 
 #[async_trait]
 impl RateLimiter for RedisLimiter {
-    async fn check(&self, name: &'static str, key: &str, limit: Limit) -> Read<Verdict> {
-        let key = self.redis.key("limit", format_args!("{name}:{key}"));
-        let burst = limit.burst.max(1);
-        let interval = (limit.period.as_micros() / u128::from(burst)).max(1);
-        let mut cmd = SCRIPTS.limit.run(&[&key]);
-        cmd.arg(u64::try_from(interval).unwrap_or(u64::MAX)).arg(burst);
-        let found = only(self.redis.read(STORE, &[Call::new(key, cmd)]).await?);
-        verdict_of(&found).ok_or_else(|| odd(STORE, &found))
+    async fn check(&self, calls: &[Counted<'_>]) -> Read<Vec<Verdict>> {
+        let call = |&Counted { name, key, limit }: &Counted<'_>| {
+            let key = self.redis.key("limit", format_args!("{name}:{key}"));
+            let burst = limit.burst.max(1);
+            let interval = (limit.period.as_micros() / u128::from(burst)).max(1);
+            let mut cmd = SCRIPTS.limit.run(&[&key]);
+            cmd.arg(u64::try_from(interval).unwrap_or(u64::MAX)).arg(burst);
+            Call::new(key, cmd)
+        };
+        let calls: Vec<Call> = calls.iter().map(call).collect();
+        let found = self.redis.read(STORE, &calls).await?;
+        found.iter().map(|value| verdict_of(value).ok_or_else(|| odd(STORE, value))).collect()
     }
 }

@@ -7,7 +7,7 @@ use super::{
     kit::{LONG, Must, concurrently, is_error, same, that},
 };
 use crate::{
-    ports::{Limit, RateLimiter, Read, Verdict},
+    ports::{Counted, Limit, RateLimiter, Read, Verdict},
     rt::{BoxFuture, Rt},
 };
 
@@ -31,20 +31,26 @@ behaviours![
     a_pause_gives_no_more_than_the_burst,
     callers_are_apart,
     limits_are_apart,
+    calls_that_are_asked_together_are_counted_each,
     calls_at_once_are_all_counted,
     an_outage_is_an_error,
 ];
 
 /// Three at once, and in the run of a suite no more.
 const SLOW: Limit = Limit { burst: 3, period: LONG };
+const ONE: Counted<'_> = Counted { name: "post", key: "user:1", limit: SLOW };
 /// Four at once, and one more every 50 ms.
 const QUICK: Limit = Limit { burst: 4, period: Duration::from_millis(200) };
 /// Between two calls of [`QUICK`].
 const INTERVAL: Duration = Duration::from_millis(50);
 
 impl Context {
+    async fn together(&self, calls: &[Counted<'_>]) -> Result<Vec<Verdict>, String> {
+        self.limiter.check(calls).await.must("check")
+    }
+
     async fn check(&self, name: &'static str, key: &str, limit: Limit) -> Result<Verdict, String> {
-        self.limiter.check(name, key, limit).await.must("check")
+        self.together(&[Counted { name, key, limit }]).await?.pop().ok_or("no verdict".to_owned())
     }
 
     /// Counts `calls` and gives how many were allowed.
@@ -134,14 +140,31 @@ async fn limits_are_apart(context: Context) -> Check {
     Ok(())
 }
 
+async fn calls_that_are_asked_together_are_counted_each(context: Context) -> Check {
+    let wide = Limit { burst: 5, ..SLOW };
+    let calls = [
+        Counted { name: "read", key: "addr:127.0.0.1", limit: SLOW },
+        Counted { name: "post", key: "user:1", limit: wide },
+    ];
+    for remaining in [[2, 4], [1, 3], [0, 2], [0, 1], [0, 0]] {
+        let verdicts = context.together(&calls).await?;
+        let found: Vec<u32> = verdicts.iter().map(|verdict| verdict.remaining).collect();
+        same("remaining of both", &found.as_slice(), &remaining.as_slice())?;
+    }
+    let refused = context.together(&calls).await?.iter().all(|verdict| !verdict.allowed);
+    that(refused, "both are refused at the end")?;
+    same("verdicts for no call", &context.together(&[]).await?, &Vec::new())
+}
+
 async fn calls_at_once_are_all_counted(context: Context) -> Check {
-    let check = |_| -> BoxFuture<'static, Read<Verdict>> {
+    let check = |_| -> BoxFuture<'static, Read<Vec<Verdict>>> {
         let limiter = context.limiter.clone();
-        Box::pin(async move { limiter.check("post", "user:1", SLOW).await })
+        Box::pin(async move { limiter.check(&[ONE]).await })
     };
     let mut allowed = 0;
     for verdict in concurrently(&context.rt, (0..24).map(check)).await? {
-        allowed += usize::from(verdict.must("check")?.allowed);
+        let verdicts = verdict.must("check")?;
+        allowed += verdicts.iter().filter(|verdict| verdict.allowed).count();
     }
     same("allowed of those at once", &allowed, &3)
 }
@@ -150,5 +173,5 @@ async fn an_outage_is_an_error(context: Context) -> Check {
     let Some(outage) = &context.outage else { return Ok(()) };
     context.check("post", "user:1", SLOW).await?;
     outage.begin();
-    is_error("check", &context.limiter.check("post", "user:1", SLOW).await)
+    is_error("check", &context.limiter.check(&[ONE]).await)
 }

@@ -170,3 +170,27 @@ async fn a_user_who_calls_too_often_is_told_when_to_come_back() {
     assert!(refused.header("retry-after").is_some());
     assert_eq!(status(&router, &issuer.token(2)).await, 200, "another user is not touched");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_is_counted_with_their_address_and_nobody_else_for_them() {
+    let world = World::new();
+    let issuer = Issuer::start(&world);
+    let (router, kit) = role(&world).await;
+    let token = issuer.token(1);
+    let user = format!("user/user:{}", issuer.claims(1).sub);
+    let counts = || {
+        let counts = world.limiter.counts.lock();
+        ["address/addr:local", &user].map(|key| counts.get(key).copied().unwrap_or(0))
+    };
+    assert_eq!(status(&router, &token).await, 200);
+    assert_eq!(counts(), [1, 1]);
+    let asked = world.limiter.asked.load(Ordering::Relaxed);
+    assert_eq!(status(&router, &token).await, 200);
+    assert_eq!(counts(), [2, 2]);
+    assert_eq!(world.limiter.asked.load(Ordering::Relaxed), asked + 1, "one round trip for both");
+    assert_eq!(status(&router, &format!("{token}x")).await, 401);
+    assert_eq!(counts(), [3, 2], "a token that nobody signed counts for its address only");
+    kit.verifier.revoke(SessionId(1));
+    assert_eq!(status(&router, &token).await, 401);
+    assert_eq!(counts(), [4, 2], "as does one whose session was ended");
+}

@@ -25,12 +25,12 @@ use http_body_util::Limited;
 use super::{
     Common,
     answers::{Code, Fault},
-    auth::Verifier,
+    auth::{Verified, Verifier},
     call::{Call, Ids, Info, REQUEST_ID},
     limits::{self, Standing},
     places::{Place, Places},
 };
-use crate::{telemetry::metrics::RouteMeter, wire::routes::Access};
+use crate::{config::Http, ports::Counted, telemetry::metrics::RouteMeter, wire::routes::Access};
 
 const NOSNIFF: HeaderName = header::X_CONTENT_TYPE_OPTIONS;
 
@@ -86,27 +86,53 @@ impl Shared {
         if head.length > self.common.config.http.body_bytes_max {
             return Ruling::refuse(Code::BodyTooLarge.into());
         }
-        let http = &self.common.config.http;
-        if !info.vouched {
-            let (key, calls) = (info.address_key(), http.address_calls_per_minute);
-            if let Some(standing) = limits::count(&self.common, "address", &key, calls).await
-                && let Err(fault) = standing.check()
-            {
-                return Ruling { standing: Some(standing), fault: Some(fault) };
-            }
+        // The address comes first, so that whoever calls too often costs no check of a token. The
+        // owner of one that was checked before is counted with it: a round trip less.
+        let public = spot.access == Access::Public;
+        let caller = if public { None } else { self.verifier.recall(head.authorization) };
+        let (address, user) = (info.address_key(), caller.as_deref().map(user_key));
+        let of_address = (!info.vouched).then(|| self.of_address(&address));
+        let of_user = user.as_deref().map(|user| self.of_user(user));
+        let calls: Vec<Counted<'_>> = of_address.into_iter().chain(of_user).collect();
+        let mut standings = limits::count(&self.common, &calls).await.into_iter();
+        if of_address.is_some()
+            && let Some(standing) = standings.next()
+            && let Err(fault) = standing.check()
+        {
+            return Ruling { standing: Some(standing), fault: Some(fault) };
         }
-        if spot.access == Access::Public {
+        if public {
             return Ruling { standing: None, fault: None };
         }
-        let caller = match self.verifier.authenticate(head.authorization).await {
-            Ok(caller) => caller,
-            Err(fault) => return Ruling::refuse(fault),
+        let standing = if let Some(caller) = caller {
+            info.caller = Some(caller);
+            standings.next()
+        } else {
+            let caller = match self.verifier.authenticate(head.authorization).await {
+                Ok(caller) => caller,
+                Err(fault) => return Ruling::refuse(fault),
+            };
+            let user = user_key(&caller);
+            info.caller = Some(caller);
+            limits::count(&self.common, &[self.of_user(&user)]).await.pop()
         };
-        let (key, calls) = (format!("user:{}", caller.user), http.user_calls_per_minute);
-        info.caller = Some(caller);
-        let standing = limits::count(&self.common, "user", &key, calls).await;
         Ruling { standing, fault: standing.and_then(|standing| standing.check().err()) }
     }
+
+    fn of_address<'a>(&self, key: &'a str) -> Counted<'a> {
+        let limit = Http::per_minute(self.common.config.http.address_calls_per_minute);
+        Counted { name: "address", key, limit }
+    }
+
+    fn of_user<'a>(&self, key: &'a str) -> Counted<'a> {
+        let limit = Http::per_minute(self.common.config.http.user_calls_per_minute);
+        Counted { name: "user", key, limit }
+    }
+}
+
+/// The key under which a user's calls are counted.
+fn user_key(caller: &Verified) -> String {
+    format!("user:{}", caller.user)
 }
 
 /// What [`Shared::authorize`] looks at.

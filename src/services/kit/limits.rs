@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::Http,
-    ports::{Limit, Verdict},
+    ports::{Counted, Limit, Verdict},
 };
 
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
@@ -54,21 +54,22 @@ impl Standing {
     }
 }
 
-/// Counts one call of `key` towards `calls` a minute. `None` if the limiter does not answer: the
-/// system rather serves too much than nothing.
-pub(super) async fn count(
-    common: &Common,
-    name: &'static str,
-    key: &str,
-    calls: u64,
-) -> Option<Standing> {
-    let limit = Http::per_minute(calls);
-    match common.limiter.check(name, key, limit).await {
-        Ok(verdict) => Some(Standing { limit, verdict }),
+/// Counts calls. Gives how each stands, in order; none if the limiter does not answer: the system
+/// rather serves too much than nothing.
+pub(super) async fn count(common: &Common, calls: &[Counted<'_>]) -> Vec<Standing> {
+    if calls.is_empty() {
+        return Vec::new();
+    }
+    match common.limiter.check(calls).await {
+        Ok(verdicts) => {
+            let standing =
+                |(call, verdict): (&Counted<'_>, _)| Standing { limit: call.limit, verdict };
+            calls.iter().zip(verdicts).map(standing).collect()
+        }
         Err(error) => {
             common.metrics.store_error(&error);
             tracing::warn!(%error, "a rate limit could not be checked");
-            None
+            Vec::new()
         }
     }
 }
@@ -80,10 +81,8 @@ pub async fn allow(
     key: &str,
     calls: u64,
 ) -> Result<(), Fault> {
-    match count(common, name, key, calls).await {
-        Some(standing) => standing.check().map(drop),
-        None => Ok(()),
-    }
+    let call = Counted { name, key, limit: Http::per_minute(calls) };
+    count(common, &[call]).await.pop().map_or(Ok(()), |standing| standing.check().map(drop))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::link::{Chance, Link};
 use crate::{
     domain::UserId,
-    ports::{Hint, HintStream, Hints, Limit, RateLimiter, Read, Verdict},
+    ports::{Counted, Hint, HintStream, Hints, RateLimiter, Read, Verdict},
 };
 
 /// Hints that wait for one subscriber at most; further ones are dropped.
@@ -19,10 +19,14 @@ pub(super) struct AllowAll;
 
 #[async_trait]
 impl RateLimiter for AllowAll {
-    async fn check(&self, _name: &'static str, _key: &str, limit: Limit) -> Read<Verdict> {
-        let zero = Duration::ZERO;
-        let remaining = limit.burst.saturating_sub(1);
-        Ok(Verdict { allowed: true, remaining, retry_after: zero, reset_after: zero })
+    async fn check(&self, calls: &[Counted<'_>]) -> Read<Vec<Verdict>> {
+        let allow = |call: &Counted<'_>| Verdict {
+            allowed: true,
+            remaining: call.limit.burst.saturating_sub(1),
+            retry_after: Duration::ZERO,
+            reset_after: Duration::ZERO,
+        };
+        Ok(calls.iter().map(allow).collect())
     }
 }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{Every, Hushed, faults};
-use crate::ports::{Limit, RateLimiter, Read, Verdict, contract::limiter::Context};
+use crate::ports::{Counted, Limit, RateLimiter, Read, Verdict, contract::limiter::Context};
 
 faults! {
     /// Everything is allowed.
@@ -28,6 +28,10 @@ faults! {
     SharesCallers: [callers_are_apart],
     /// All limits share one count.
     SharesLimits: [limits_are_apart],
+    /// What comes after a call that is refused is allowed, and not counted.
+    EndsAtARefusal: [calls_that_are_asked_together_are_counted_each],
+    /// Verdicts come in another order than the calls.
+    TurnsAround: [calls_that_are_asked_together_are_counted_each],
     /// One call in two is not counted.
     LosesCalls: [calls_at_once_are_all_counted],
     /// An outage is not told.
@@ -76,21 +80,35 @@ impl Wrong {
 
 #[async_trait]
 impl RateLimiter for Wrong {
-    async fn check(&self, name: &'static str, key: &str, limit: Limit) -> Read<Verdict> {
+    async fn check(&self, calls: &[Counted<'_>]) -> Read<Vec<Verdict>> {
         if self.hushed.is_down() || self.fault == Fault::AllowsAll {
-            return Ok(ALLOWED);
+            return Ok(vec![ALLOWED; calls.len()]);
         }
         if self.fault == Fault::LosesCalls && self.every.nth(2) {
-            return Ok(ALLOWED);
+            return Ok(vec![ALLOWED; calls.len()]);
         }
-        let key = if self.fault == Fault::SharesCallers { "all" } else { key };
-        let name = if self.fault == Fault::SharesLimits { "all" } else { name };
-        let mut verdict = self.inner.check(name, key, self.bend(limit)).await?;
-        match self.fault {
-            Fault::TellsWhatWas => verdict.remaining += u32::from(verdict.allowed),
-            Fault::TellsNoWait => verdict.retry_after = Duration::ZERO,
-            _ => {}
+        let mut verdicts = Vec::with_capacity(calls.len());
+        for &Counted { name, key, limit } in calls {
+            let key = if self.fault == Fault::SharesCallers { "all" } else { key };
+            let name = if self.fault == Fault::SharesLimits { "all" } else { name };
+            let bent = Counted { name, key, limit: self.bend(limit) };
+            verdicts.extend(self.inner.check(&[bent]).await?);
+            let refused = verdicts.last().is_some_and(|verdict| !verdict.allowed);
+            if refused && self.fault == Fault::EndsAtARefusal {
+                break;
+            }
         }
-        Ok(verdict)
+        verdicts.resize(calls.len(), ALLOWED);
+        for verdict in &mut verdicts {
+            match self.fault {
+                Fault::TellsWhatWas => verdict.remaining += u32::from(verdict.allowed),
+                Fault::TellsNoWait => verdict.retry_after = Duration::ZERO,
+                _ => {}
+            }
+        }
+        if self.fault == Fault::TurnsAround {
+            verdicts.reverse();
+        }
+        Ok(verdicts)
     }
 }

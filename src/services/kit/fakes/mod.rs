@@ -27,7 +27,7 @@ pub(in crate::services) use self::{
 use super::{Common, Secret, Service};
 use crate::{
     config::Services,
-    ports::{Kind, Limit, Outcome, RateLimiter, Read, Rpc, StoreError, Verdict},
+    ports::{Counted, Kind, Outcome, RateLimiter, Read, Rpc, StoreError, Verdict},
     rt::{BoxFuture, Instant, Rt, Runtime, Shutdown, Task},
     telemetry::Metrics,
     wire::routes::Role,
@@ -117,22 +117,32 @@ impl Runtime for TestRuntime {
 }
 
 /// A limiter that allows a number of calls a key.
-pub(in crate::services) struct Limiter(pub(in crate::services) Mutex<BTreeMap<String, u32>>);
+#[derive(Default)]
+pub(in crate::services) struct Limiter {
+    /// Calls by limit and key.
+    pub(in crate::services) counts: Mutex<BTreeMap<String, u32>>,
+    /// How often it was asked, for one call or several.
+    pub(in crate::services) asked: AtomicU64,
+}
 
 #[async_trait]
 impl RateLimiter for Limiter {
-    async fn check(&self, name: &'static str, key: &str, limit: Limit) -> Read<Verdict> {
-        let mut counts = self.0.lock();
-        let used = counts.entry(format!("{name}/{key}")).or_default();
-        *used += 1;
-        let allowed = *used <= limit.burst;
-        let wait = if allowed { Duration::ZERO } else { Duration::from_millis(1_500) };
-        Ok(Verdict {
-            allowed,
-            remaining: limit.burst.saturating_sub(*used),
-            retry_after: wait,
-            reset_after: limit.period,
-        })
+    async fn check(&self, calls: &[Counted<'_>]) -> Read<Vec<Verdict>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let mut counts = self.counts.lock();
+        let count = |&Counted { name, key, limit }: &Counted<'_>| {
+            let used = counts.entry(format!("{name}/{key}")).or_default();
+            *used += 1;
+            let allowed = *used <= limit.burst;
+            let wait = if allowed { Duration::ZERO } else { Duration::from_millis(1_500) };
+            Verdict {
+                allowed,
+                remaining: limit.burst.saturating_sub(*used),
+                retry_after: wait,
+                reset_after: limit.period,
+            }
+        };
+        Ok(calls.iter().map(count).collect())
     }
 }
 
@@ -149,7 +159,7 @@ impl World {
     pub(in crate::services) fn new() -> Self {
         let clock = Arc::new(Clock::default());
         let rt = Rt::new(TestRuntime(Arc::clone(&clock), tokio::time::Instant::now()));
-        let limiter = Arc::new(Limiter(Mutex::default()));
+        let limiter = Arc::new(Limiter::default());
         Self { clock, rt, net: Arc::default(), limiter, config: Services::for_tests() }
     }
 

@@ -26,6 +26,29 @@ local function header(ring)
     .. struct.pack('>I4I4I4I4', ring.fh, ring.fl, ring.nh, ring.nl)
 end
 
+-- The bytes of `count` entries from the `i`th on, which is 0 for the oldest. Cost: what is read.
+local function read(ring, i, count)
+  local from = (ring.start + i) % ring.cap
+  local before_end = math.min(count, ring.cap - from)
+  local first = HEADER + from * ENTRY
+  local bytes = redis.call('GETRANGE', ring.key, first, first + before_end * ENTRY - 1)
+  if before_end == count then
+    return bytes
+  end
+  local rest = HEADER + (count - before_end) * ENTRY
+  return bytes .. redis.call('GETRANGE', ring.key, HEADER, rest - 1)
+end
+
+-- Puts the bytes of entries at the `i`th and those after it. Cost: what is written.
+local function write(ring, i, bytes)
+  local from = (ring.start + i) % ring.cap
+  local before_end = (ring.cap - from) * ENTRY
+  redis.call('SETRANGE', ring.key, HEADER + from * ENTRY, string.sub(bytes, 1, before_end))
+  if #bytes > before_end then
+    redis.call('SETRANGE', ring.key, HEADER, string.sub(bytes, before_end + 1))
+  end
+end
+
 -- Takes the entries into a table, oldest first. Cost: the whole list, 12.8 kB at most.
 local function load(ring)
   local bytes = redis.call('GET', ring.key)

@@ -39,12 +39,15 @@ pub(super) struct Size {
     /// Events that share a message, if they fit: as many as the relay claims at once, or fewer so
     /// that there are messages for all workers.
     packed: usize,
+    look_every: Duration,
 }
 
-pub(super) const EMBEDDED: Size = Size { users: 51_000, authors: 2_000, tweets: 4, packed: 500 };
+pub(super) const EMBEDDED: Size =
+    Size { users: 51_000, authors: 2_000, tweets: 4, packed: 500, look_every: LOOK_EVERY };
 /// What Redis holds in 400 MB and Cassandra takes in within a minute. An entry stays in its list of
 /// 800 through all rounds.
-pub(super) const CONTAINERS: Size = Size { users: 20_000, authors: 200, tweets: 8, packed: 40 };
+pub(super) const CONTAINERS: Size =
+    Size { users: 20_000, authors: 200, tweets: 8, packed: 40, look_every: LOOK_EVERY_CONTAINERS };
 /// Followers of an author on average, as in the published run that this is compared with.
 const FOLLOWERS: usize = 403;
 /// How fast the number of followers falls with the author's rank.
@@ -53,8 +56,10 @@ const ROUNDS: usize = 3;
 /// Writes what fills the lists at the start; nobody sees it.
 const NOBODY: UserId = UserId(1);
 const ROUND_MAX: Duration = Duration::from_mins(5);
-/// How often it is looked whether the queues are empty.
+/// How often it is looked whether the queues are empty: over servers each look costs the emulator some
+/// milliseconds, and a round lasts ten seconds or more.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOK_EVERY_CONTAINERS: Duration = Duration::from_millis(200);
 /// Lists that are filled or looked through at once.
 const LISTS_AT_ONCE: usize = 32;
 
@@ -238,7 +243,7 @@ impl Bench {
                     break;
                 }
                 assert!(began.elapsed() < ROUND_MAX, "the workers do not come to an end");
-                self.rt.sleep(LOOK_EVERY).await;
+                self.rt.sleep(self.side.size.look_every).await;
             }
         }
         let spent = self.side.spent(deliveries, &before, began);

@@ -22,9 +22,10 @@ let session = null;
 let refreshing = null;
 
 class Problem extends Error {
-  constructor(status, text) {
+  constructor(status, text, code = "") {
     super(text);
     this.status = status;
+    this.code = code;
   }
 }
 
@@ -44,13 +45,15 @@ function restore() {
 
 async function problem(answer) {
   let text = `The server answered ${answer.status}.`;
+  let code = "";
   try {
     const body = await answer.json();
     text = body.detail || body.title || text;
+    code = (body.type ?? "").split(":").at(-1);
   } catch { /* the status has to do */ }
   const wait = answer.headers.get("retry-after");
-  if (answer.status === 429 && wait) text += ` Try again in ${wait} s.`;
-  return new Problem(answer.status, text);
+  if (answer.status === 429 && wait) text = `${text.replace(/\.?$/, ".")} Try again in ${wait} s.`;
+  return new Problem(answer.status, text, code);
 }
 
 // Gets a new pair of tokens; all who need one wait for the same call, as a refresh token works once.
@@ -421,6 +424,7 @@ function choose(files) {
       const image = item.querySelector("img");
       image.src = one.url;
       image.alt = file.name;
+      image.addEventListener("error", () => { unchoose(one); say(`${file.name} cannot be shown as a picture.`); });
       const button = item.querySelector(".remove");
       button.setAttribute("aria-label", `Remove ${file.name}`);
       button.addEventListener("click", () => { unchoose(one); $("attach").focus(); });
@@ -466,6 +470,9 @@ async function send(one) {
   one.until = Math.min(expires_at_ms, Date.now() + 600_000) - 60_000;
 }
 
+// Refusals after which an upload is of no use any more.
+const UPLOAD_GONE = ["media-unknown", "media-expired", "media-not-uploaded", "media-used"];
+
 let attempt = null;             // what was sent without an answer: {sent, pictures, key}
 
 // One attempt to post has one key, so that trying again can never post twice: not at once, and not
@@ -491,8 +498,12 @@ async function post() {
   } catch (error) {
     if (isRefusal(error)) {
       attempt = null;
-      // They may have expired: the next try sends them again.
-      for (const one of pictures) one.id = undefined;
+      for (const one of pictures) {
+        error.message = error.message.replaceAll(`picture ${one.id}`, one.file.name);
+        // The next try sends them again. After other refusals it does not: each time would take places
+        // of uploads, of which a user has a few.
+        if (UPLOAD_GONE.includes(error.code)) one.id = undefined;
+      }
     }
     throw error;
   }

@@ -3,6 +3,8 @@
 //! Connections are encrypted with aws-lc where the endpoint says `https`, and send small requests at
 //! once: both are defaults of the client of this version. Nothing is asked of a server here.
 
+use std::error::Error;
+
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_sqs::config::Credentials;
 
@@ -28,6 +30,25 @@ pub(crate) async fn sdk(config: &config::Aws) -> SdkConfig {
         loader = loader.credentials_provider(Credentials::new(id, secret, None, None, "config"));
     }
     loader.load().await
+}
+
+/// Characters of a cause that an error keeps.
+const CAUSE_MAX: usize = 160;
+
+/// An error of a client with what caused it, in one line. Of each the first line: with a wrong
+/// signature those that follow repeat the request, with its tokens.
+pub(crate) fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut said: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(one) = next {
+        let line = one.to_string().lines().next().unwrap_or_default().to_owned();
+        let line: String = line.chars().take(CAUSE_MAX).collect();
+        if !said.iter().any(|other| other.contains(&line)) {
+            said.push(line);
+        }
+        next = one.source();
+    }
+    said.join(": ")
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use aws_sdk_s3::{
     Client,
     config::RequestChecksumCalculation,
-    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    error::{ProvideErrorMetadata, SdkError},
     presigning::PresigningConfig,
     types::{
         BucketLocationConstraint, CorsConfiguration, CorsRule, CreateBucketConfiguration,
@@ -55,13 +55,13 @@ fn published(id: MediaId) -> String {
 fn trouble<E, R>(what: &str, error: &SdkError<E, R>) -> StoreError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug,
+    R: std::fmt::Debug + 'static,
 {
     let kind = match error {
         SdkError::TimeoutError(_) => Kind::Timeout,
         _ => Kind::Unavailable,
     };
-    let why = error.code().map_or_else(|| DisplayErrorContext(error).to_string(), str::to_owned);
+    let why = error.code().map_or_else(|| aws::causes(error), str::to_owned);
     StoreError::new(kind, STORE, format!("s3 {what}: {why}"))
 }
 

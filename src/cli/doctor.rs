@@ -16,7 +16,7 @@ use crate::{
     stack::{
         DataDir, StackError,
         admin::Queues,
-        containers::{Containers, Engine, images},
+        containers::{Container, Containers, Engine, images},
         data_dir::Running,
         listen::bind,
         migrate, offline,
@@ -194,10 +194,7 @@ async fn docker(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> 
             "containers",
             match Containers::list(dir).await {
                 Ok(all) if all.is_empty() => Finding::Ok("none".to_owned()),
-                Ok(all) => {
-                    let each = all.iter().map(|one| format!("{} {}", one.server, one.state));
-                    Finding::Ok(each.collect::<Vec<_>>().join(", "))
-                }
+                Ok(all) => servers_in(&all, dir.running() != Running::Nothing),
                 Err(error) => {
                     let failure = Failure::from(error);
                     Fail(failure.sentence, failure.hint)
@@ -206,6 +203,24 @@ async fn docker(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> 
         ));
     }
     findings
+}
+
+/// Whether there is what a stack needs, if one runs, and nothing that a killed one left, if not.
+fn servers_in(all: &[Container], runs: bool) -> Finding {
+    let each: Vec<String> = all.iter().map(|one| format!("{} {}", one.server, one.state)).collect();
+    let each = each.join(", ");
+    let is_up =
+        |server: &&str| all.iter().any(|one| one.server == *server && one.state == "running");
+    let lacking: Vec<&str> = images::SERVERS.into_iter().filter(|server| !is_up(server)).collect();
+    if runs && !lacking.is_empty() {
+        let text = format!("{each}; not running: {}", lacking.join(", "));
+        return Fail(text, "`chirp down` and `chirp up` begin anew with what was kept".to_owned());
+    }
+    if !runs && all.iter().any(|one| !one.kept) {
+        let text = format!("{each}, and nothing runs that uses them");
+        return Warn(text, "`chirp down` removes what a killed stack left".to_owned());
+    }
+    Finding::Ok(each)
 }
 
 async fn state(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> {

@@ -11,7 +11,9 @@ use super::{
     context::{Context, block_on, not_running},
     exit::{Exit, Failure},
 };
-use crate::stack::{DataDir, StackError, containers::Containers, data_dir::Running, purge::Purged};
+use crate::stack::{
+    DataDir, StackError, containers::Containers, data_dir::Running, kind::Known, purge::Purged,
+};
 
 /// What a stop may take on top of the time for requests in work.
 const MARGIN: Duration = Duration::from_secs(15);
@@ -52,7 +54,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     if told.is_empty() && removed == 0 && !args.purge {
         return Err(not_running(&dir));
     }
-    let kept = !args.purge && dir.known()?.is_some_and(|known| known.kept);
+    let containers = |known: Known| known.kept && known.kind == "containers";
+    let kept = !args.purge && dir.known()?.is_some_and(containers);
     if kept {
         context.printer.talk("its containers stay with their data; `down --purge` removes them");
     }
@@ -84,8 +87,10 @@ fn stop(dir: &DataDir, limit: Duration) -> Result<BTreeSet<u32>, Failure> {
             return Err(StackError::Locked { path: dir.root().to_owned(), holder }.into());
         }
         if began.elapsed() > limit {
-            let sentence = format!("not stopped after {} s: {told:?} still run", limit.as_secs());
-            let hint = "`kill -9` ends them; no data is lost";
+            let left: Vec<String> = dir.holders().iter().map(u32::to_string).collect();
+            let left = left.join(" ");
+            let sentence = format!("not stopped after {} s: {left} still run", limit.as_secs());
+            let hint = format!("`kill -9 {left}` ends them; no data is lost");
             return Err(Failure::new(Exit::Timeout, sentence, hint));
         }
         std::thread::sleep(LOOK);

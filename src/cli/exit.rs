@@ -25,7 +25,7 @@ pub(crate) enum Exit {
     Config = 3,
     /// A port is in use or may not be listened on.
     Port = 10,
-    /// The data folder cannot be written.
+    /// The data folder cannot be written, or not be read by this user.
     Unwritable = 11,
     /// A file of the data folder is damaged.
     Corrupt = 12,
@@ -91,7 +91,7 @@ impl Exit {
             Self::Usage => "the command line cannot be understood",
             Self::Config => "the configuration file or the environment is refused",
             Self::Port => "a port is in use or may not be listened on",
-            Self::Unwritable => "the data folder cannot be written",
+            Self::Unwritable => "the data folder cannot be written, or not be read by this user",
             Self::Corrupt => "a file of the data folder is damaged",
             Self::Version => "the data folder was written by another version",
             Self::Locked => "another process uses the data folder",
@@ -149,6 +149,12 @@ impl From<StackError> for Failure {
             StackError::Unwritable { .. } => {
                 (Exit::Unwritable, "choose another folder with `--data-dir`".to_owned())
             }
+            StackError::Denied(_) => (
+                Exit::Unwritable,
+                "run it as the user who started chirp there, or choose another folder with \
+                 `--data-dir`"
+                    .to_owned(),
+            ),
             StackError::Absent(_) => {
                 (Exit::NotRunning, "name the folder with `--data-dir`".to_owned())
             }
@@ -173,14 +179,7 @@ impl From<StackError> for Failure {
                 "set `serve.service_token` or `serve.service_token_file`, the same for all roles"
                     .to_owned(),
             ),
-            StackError::OtherKind { path, found, .. } => (
-                Exit::Backends,
-                format!(
-                    "start it with `--backends {found}`, choose another folder with `--data-dir`, or \
-                     begin anew: `chirp down --purge --data-dir {}` removes its data",
-                    quoted(path)
-                ),
-            ),
+            StackError::OtherKind { path, found, .. } => (Exit::Backends, other_kind(path, found)),
             StackError::Containers(trouble) => in_containers(trouble),
             StackError::Locked { .. } => (
                 Exit::Locked,
@@ -206,6 +205,19 @@ impl From<StackError> for Failure {
         };
         Self { exit, sentence, hint }
     }
+}
+
+/// What to do about a folder that was used with the backends `found`.
+fn other_kind(path: &Path, found: &str) -> String {
+    let data = match found {
+        "external" => "it, and leaves what the servers keep",
+        _ => "its data",
+    };
+    format!(
+        "`chirp up --backends {found}` uses it; choose another folder with `--data-dir`, or begin anew: \
+         `chirp down --purge --data-dir {}` removes {data}",
+        quoted(path)
+    )
 }
 
 /// What to do about a damaged file of the data folder.
@@ -269,9 +281,16 @@ fn in_containers(trouble: &Trouble) -> (Exit, String) {
         Trouble::Start { .. } => {
             (Exit::Container, "`chirp doctor` checks Docker, `docker events` may say why")
         }
-        Trouble::Ended { .. } => {
-            (Exit::Container, "give Docker more memory: the four servers take 2 GB")
-        }
+        Trouble::Ended { .. } => (
+            Exit::Container,
+            "give Docker more memory, as the four servers take 2 GB; or, if CHIRP_IMAGE_* names an \
+             image, see that it has the server",
+        ),
+        Trouble::Gone { .. } => (
+            Exit::Container,
+            "find it (`docker ps --all`) if it was only renamed or unlabelled; or begin anew: `chirp \
+             down --purge` removes containers and data",
+        ),
         Trouble::Changed { .. } => (
             Exit::Container,
             "use the chirp and the image that made it, or begin anew: `chirp down --purge` removes \

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use super::{
     context::{Context, block_on_all_cores, enough_files},
     exit::{Exit, Failure},
-    up::{log_to_file, stopped_early},
+    up::{log_through, log_to_file, stopped_early},
 };
 use crate::{
     config::{Config, Override, env},
@@ -153,16 +153,14 @@ async fn until_told(
     let marks = context.env(env::CRASH_MARKS).map(|path| CrashMarks::open(path.as_ref()));
     let marks = marks.transpose().map_err(|error| StackError::other("write marks", error))?;
     let lines = match &args.supervised {
-        None => {
-            logs::install(std::io::stderr, &config.log);
-            None
-        }
+        None => log_through(logs::stderr(), &config)?,
         Some(name) => {
             let followed = signals.follow_parent();
             followed.map_err(|error| StackError::other("start a thread", error))?;
-            Some(log_to_file(&DataDir::at(&config.up.data_dir).log_file_of(name), &config)?)
+            log_to_file(&DataDir::at(&config.up.data_dir).log_file_of(name), &config)?
         }
     };
+    let _last_lines = LastLines(lines);
     let rt = TokioRuntime::with_points(marks.as_ref().map(CrashMarks::hook));
     let names = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(",");
     let told =
@@ -206,11 +204,17 @@ async fn until_told(
     signals.next_one_kills();
     tracing::info!(roles = names, "stopping");
     process.stop().await;
-    if let Some(lines) = lines {
-        tracing::info!(roles = names, "stopped");
-        lines.flush();
-    }
+    tracing::info!(roles = names, "stopped");
     Ok(Exit::Ok)
+}
+
+/// Sees that what was logged is written before the process ends.
+struct LastLines(logs::Lines);
+
+impl Drop for LastLines {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
 }
 
 #[cfg(test)]

@@ -259,10 +259,18 @@ pub(super) fn stopped_early(context: &Context) -> Exit {
 
 /// From now on what is logged goes to the file `path`.
 pub(super) fn log_to_file(path: &Path, config: &Config) -> Result<logs::Lines, Failure> {
-    let (lines, pump) = logs::file(path, &config.log).map_err(|error| {
+    let pumped = logs::file(path, &config.log).map_err(|error| {
         let (path, reason) = (path.to_owned(), error.to_string());
         StackError::Unwritable { path, reason }
     })?;
+    log_through(pumped, config)
+}
+
+/// From now on what is logged goes to a writer, which gets a thread.
+pub(super) fn log_through(
+    (lines, pump): (logs::Lines, logs::Pump),
+    config: &Config,
+) -> Result<logs::Lines, Failure> {
     std::thread::Builder::new()
         .name("log".to_owned())
         .spawn(|| pump.run())
@@ -337,7 +345,11 @@ async fn detach(context: &Context, config: &Config, dir: &DataDir) -> Result<Exi
                 drop(talk.join());
             }
             let exit = Exit::ALL.into_iter().find(|e| Some(i32::from(e.code())) == status.code());
-            return Ok(exit.unwrap_or(Exit::Failure));
+            return Ok(match exit.unwrap_or(Exit::Failure) {
+                // It was told to stop: whoever waits for a stack has none.
+                Exit::Ok if !is_up(dir) => Exit::NotRunning,
+                exit => exit,
+            });
         }
         if let Some(run) = dir.read_run(None).filter(|run| run.pid == child.id()) {
             ready_block(context, dir, &run, Some(began.elapsed()));

@@ -330,7 +330,7 @@ impl DataDir {
         let path = self.root.join(TOKEN);
         let text = match read_secret(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(StackError::Corrupt { path, reason: error.to_string() }),
+            Err(error) => return Err(unreadable(&path, &error)),
             Ok(text) => text,
         };
         let is_token = text.len() == 64 && text.iter().all(u8::is_ascii_hexdigit);
@@ -411,6 +411,14 @@ fn sign(mut lock: &File, path: &Path) -> Result<(), StackError> {
 }
 
 /// What the system refused for `path`.
+/// Why a file that is there could not be read.
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> StackError {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return StackError::Denied(path.to_owned());
+    }
+    StackError::Corrupt { path: path.to_owned(), reason: error.to_string() }
+}
+
 fn unwritable(path: &Path, error: &io::Error) -> StackError {
     StackError::Unwritable { path: path.to_owned(), reason: plain(error) }
 }

@@ -20,6 +20,9 @@ pub enum StackError {
         #[source]
         source: io::Error,
     },
+    /// A file of the data folder is not for this user.
+    #[error("`{}` may not be read by this user", _0.display())]
+    Denied(PathBuf),
     /// The data folder, or a file in it, cannot be made or written.
     #[error("`{}` cannot be written: {reason}", path.display())]
     Unwritable {

@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{DataDir, StackError};
+use super::{DataDir, StackError, data_dir::unreadable};
 use crate::{adapters::embedded::folder, rt::Rt};
 
 /// The file.
@@ -50,7 +50,7 @@ impl DataDir {
             {
                 return Ok(None);
             }
-            Err(error) => return Err(corrupt(error.to_string())),
+            Err(error) => return Err(unreadable(&path, &error)),
             Ok(text) => text,
         };
         let known = serde_json::from_slice::<Known>(&text).ok().filter(|known| {

@@ -79,7 +79,23 @@ impl<'a> MakeWriter<'a> for Lines {
 pub struct Pump {
     queue: Receiver<Message>,
     dropped: Arc<AtomicU64>,
-    file: Rotating,
+    out: Out,
+}
+
+/// Where lines end.
+enum Out {
+    File(Rotating),
+    Stderr,
+}
+
+impl Out {
+    fn write(&mut self, line: &[u8]) {
+        match self {
+            Self::File(file) => file.write(line),
+            // There is nobody to tell.
+            Self::Stderr => drop(io::stderr().write_all(line)),
+        }
+    }
 }
 
 impl Pump {
@@ -87,7 +103,7 @@ impl Pump {
     pub fn run(mut self) {
         loop {
             match self.queue.recv_timeout(Duration::from_secs(1)) {
-                Ok(Message::Line(line)) => self.file.write(&line),
+                Ok(Message::Line(line)) => self.out.write(&line),
                 Ok(Message::Flush(done)) => drop(done.try_send(())),
                 Err(RecvTimeoutError::Timeout) => self.report_dropped(),
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -102,7 +118,7 @@ impl Pump {
                 "{{\"level\":\"WARN\",\"target\":\"chirp::telemetry::logs\",\
                  \"message\":\"log lines were dropped\",\"dropped\":{dropped}}}\n"
             );
-            self.file.write(line.as_bytes());
+            self.out.write(line.as_bytes());
         }
     }
 }
@@ -167,11 +183,20 @@ fn append(path: &Path) -> io::Result<File> {
 /// # Errors
 /// If the file cannot be opened for appending.
 pub fn file(path: &Path, log: &config::Log) -> io::Result<(Lines, Pump)> {
-    let file = Rotating::open(path, log.file_bytes_max, log.files_kept)?;
+    Rotating::open(path, log.file_bytes_max, log.files_kept).map(|file| through(Out::File(file)))
+}
+
+/// The same for the standard error stream: whoever should read it and does not holds up nobody.
+#[must_use]
+pub fn stderr() -> (Lines, Pump) {
+    through(Out::Stderr)
+}
+
+fn through(out: Out) -> (Lines, Pump) {
     let (queue, lines) = sync_channel(QUEUE_MAX);
     let dropped = Arc::new(AtomicU64::new(0));
-    let pump = Pump { queue: lines, dropped: Arc::clone(&dropped), file };
-    Ok((Lines { queue, dropped }, pump))
+    let pump = Pump { queue: lines, dropped: Arc::clone(&dropped), out };
+    (Lines { queue, dropped }, pump)
 }
 
 /// Sends every event of this process to `writer` from now on. `false` if that was decided before.

@@ -107,6 +107,13 @@ impl Home {
         all.lines().map(str::to_owned).collect()
     }
 
+    /// The folder's container of a server.
+    fn container(&self, server: &str) -> String {
+        let folder = format!("label=chirp.folder={}", self.data().display());
+        let server = format!("label=chirp.server={server}");
+        docker_does(&["ps", "--all", "--quiet", "--filter", &folder, "--filter", &server])
+    }
+
     /// The child that would remove them.
     fn reaper(&self) -> Pid {
         let stack = self.run_file("backends.json").unwrap()["stack"].as_str().unwrap().to_owned();
@@ -352,24 +359,24 @@ async fn a_start_that_fails_or_is_stopped_leaves_no_container(_: Alone) {
         eventually("no container is left", || home.containers().is_empty().then_some(()));
         assert!(!home.data().exists(), "nothing is left of the folder");
     }
-    is_stopped(&home, home.begins(&[]));
+    is_stopped(&home, home.begins(&[]), 0);
 }
 
 async fn a_start_in_the_background_that_is_stopped_leaves_no_container(_: Alone) {
     let home = Home::new();
-    is_stopped(&home, home.begins(&["--detach"]));
+    is_stopped(&home, home.begins(&["--detach"]), 15);
     assert!(!home.data().join("run.json").exists());
 }
 
 /// Stops a start in its midst, as Ctrl-C does.
-fn is_stopped(home: &Home, mut child: Child) {
+fn is_stopped(home: &Home, mut child: Child, exit: i32) {
     let mut talk = BufReader::new(child.stderr.take().unwrap());
     let mut said = String::new();
     while !said.contains("answers PING") {
         assert!(talk.read_line(&mut said).unwrap() > 0, "it ended: {said}");
     }
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-    assert!(child.wait().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(exit));
     eventually("no container is left", || home.containers().is_empty().then_some(()));
 }
 
@@ -391,6 +398,13 @@ async fn containers_that_are_kept_keep_tweets_until_they_are_purged(_: Alone) {
     sees(&up.address, session["access_token"].as_str().unwrap(), &["to be kept"]);
     up.dies();
     assert_eq!(home.containers(), kept);
+    // Without the accounts and tweets nothing begins over what was made of them.
+    docker_does(&["rm", "--force", "--volumes", &home.container("postgres")]);
+    let output = home.begins(&[]).wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(22), "{said}");
+    assert!(said.contains("postgres that was kept is gone") && said.contains("--purge"), "{said}");
+    assert_eq!(home.containers().len(), 3, "the others are as they were");
     assert!(home.runs(&["down", "--purge"]).status.success());
     assert_eq!(home.containers(), Vec::<String>::new());
     assert!(!home.data().exists());

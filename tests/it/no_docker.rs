@@ -105,7 +105,7 @@ fn a_folder_is_only_used_with_the_backends_that_have_its_data() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(23), "{said}");
         assert!(said.contains(sentence), "{said}\nlacks {sentence}");
-        assert!(said.contains("hint: start it with `--backends "), "{said}");
+        assert!(said.contains("hint: `chirp up --backends "), "{said}");
         assert_eq!(fs::read_to_string(data.join(file)).unwrap(), text, "it is as it was");
         fs::remove_dir_all(&data).unwrap();
     }

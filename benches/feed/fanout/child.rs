@@ -11,7 +11,7 @@ use chirp::{
     adapters::{embedded::limiter::EmbeddedLimiter, proof::Proof, rpc::Peers},
     config::Services,
     domain::{Entry, Relations, TweetId, UserId, Window, ring::CAPACITY_MAX, snowflake::Snowflake},
-    ports::{HomeRead, ListKey, Queue, Target, Topic, bus::BATCH_MAX},
+    ports::{Bus, HomeRead, ListKey, Queue, Target, Topic, bus::BATCH_MAX},
     rt::{Rt, Shutdown, tokio_rt::TokioRuntime},
     services::{
         kit::{Common, Secret},
@@ -220,8 +220,12 @@ impl Bench {
     /// Runs the workers until every message is acknowledged.
     async fn work(&self, deliveries: f64) -> Spent {
         let stop = Shutdown::new();
-        let deps: Deps = self.side.deps.clone();
+        let mut deps: Deps = self.side.deps.clone();
         let bus = Arc::clone(&deps.bus);
+        let intake = self.side.intake(&self.rt);
+        if let Some(intake) = &intake {
+            deps.bus = Arc::clone(intake) as Arc<dyn Bus>;
+        }
         let common = Common {
             rt: self.rt.clone(),
             role: Role::Timeline,
@@ -250,6 +254,10 @@ impl Bench {
         stop.cancel();
         for task in tasks {
             task.join().await;
+        }
+        if let Some(intake) = intake {
+            intake.stop();
+            intake.idle().await;
         }
         spent
     }

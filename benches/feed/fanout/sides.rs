@@ -1,11 +1,15 @@
 //! The stores under the workers, and the bare pushes beside them.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chirp::{
     adapters::{
         cassandra::{self, CassandraTimelineStore},
-        circuit::{Circuit, Guarded},
+        circuit::{Circuit, Guarded, Intake},
         embedded::{
             Stores,
             cache::{EmbeddedCache, Limits},
@@ -34,6 +38,8 @@ use crate::{containers::Servers, cpu::cpu_s, load, redis_client};
 
 /// What everything of the part is called on the servers, beside what belongs to their stack.
 const NAMESPACE: &str = "bench";
+/// The longest poll, which the end of a round waits for.
+const POLL_MAX: Duration = Duration::from_secs(1);
 /// Lists that are asked for their size in memory.
 const WEIGHED: usize = 500;
 
@@ -103,6 +109,13 @@ impl Side {
         };
         let (servers, config) = (Box::new(servers), Box::new(config));
         Self { size: CONTAINERS, deps, bare: Bare::Servers { cache, servers, config } }
+    }
+
+    /// Where workers of a round take their messages over servers, as in a stack: a poll that is under
+    /// way at the end of a round would take those of the next one, and hide them for half a minute.
+    pub(super) fn intake(&self, rt: &Rt) -> Option<Arc<Intake>> {
+        let Bare::Servers { .. } = self.bare else { return None };
+        Some(Intake::new(Arc::clone(&self.deps.bus), rt, Vec::new(), POLL_MAX))
     }
 
     /// Processor seconds so far: of this process, called `name`, and of the servers.

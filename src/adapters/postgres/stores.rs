@@ -69,11 +69,13 @@ impl OpenError {
     }
 
     pub(super) fn of(config: &config::Postgres, database: &str, error: &Error) -> Self {
-        let why = error.to_string();
-        match error {
-            Error::Database(_) => Self::Refused { database: database.to_owned(), why },
-            _ => Self::Unreachable { address: format!("{}:{}", config.host, config.port), why },
+        if let Error::Database(refusal) = error {
+            // Without the line of the server's source that `error` adds.
+            let why = refusal.message().to_owned();
+            return Self::Refused { database: database.to_owned(), why };
         }
+        let (address, why) = (format!("{}:{}", config.host, config.port), error.to_string());
+        Self::Unreachable { address, why }
     }
 
     pub(super) fn schema(database: &str, error: &MigrateError) -> Self {

@@ -4,10 +4,13 @@ use std::error::Error;
 
 use aws_sdk_sqs::{
     config::http::HttpResponse,
-    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    error::{ProvideErrorMetadata, SdkError},
 };
 
-use crate::ports::{Kind, StoreError};
+use crate::{
+    adapters::aws::causes,
+    ports::{Kind, StoreError},
+};
 
 /// What errors call the store.
 pub(super) const STORE: &str = "bus";
@@ -65,21 +68,21 @@ impl Fault {
         E: ProvideErrorMetadata + Error + 'static,
     {
         let fault = match error {
-            SdkError::ConstructionFailure(_) => Self::refused(Kind::Unavailable, shown(error)),
+            SdkError::ConstructionFailure(_) => Self::refused(Kind::Unavailable, causes(error)),
             // A server that is too slow does not become faster by being asked twice.
             SdkError::TimeoutError(_) => Self::unknown(Kind::Timeout, "no answer in time"),
             SdkError::DispatchFailure(failure) => {
                 let kind = if failure.is_timeout() { Kind::Timeout } else { Kind::Unavailable };
                 let next = if failure.is_timeout() { Next::GiveUp } else { Next::Again };
                 let sent = !never_connected(error);
-                Self { kind, text: shown(error), maybe: sent, next }
+                Self { kind, text: causes(error), maybe: sent, next }
             }
             SdkError::ServiceError(refusal) => {
                 let status = refusal.raw().status().as_u16();
                 let (code, message) = (refusal.err().code(), refusal.err().message());
                 of_code(code.unwrap_or("an error without a code"), message, status >= 500)
             }
-            _ => Self::unknown(Kind::Unavailable, shown(error)).next(Next::Again),
+            _ => Self::unknown(Kind::Unavailable, causes(error)).next(Next::Again),
         };
         Self { text: format!("{call}: {}", fault.text), ..fault }
     }
@@ -119,10 +122,6 @@ fn throttled(code: &str) -> bool {
 /// The first line: with a wrong signature the lines that follow repeat the request, with its tokens.
 fn line(text: &str) -> String {
     text.lines().next().unwrap_or_default().chars().take(TEXT_MAX).collect()
-}
-
-fn shown(error: &(dyn Error + 'static)) -> String {
-    line(&DisplayErrorContext(error).to_string())
 }
 
 /// Whether the call ended before there was a connection that it could have been sent on.

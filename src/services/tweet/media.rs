@@ -68,8 +68,10 @@ impl Uploads {
             Outcome::Done(Begun::Begun) => {}
             Outcome::Done(Begun::TooMany) => {
                 let most = config.uploads_per_user;
-                let why = format!("{most} uploads wait for a tweet; they end after a while");
-                return Err(Fault::from(Code::RateLimited).detail(why));
+                let why = format!("{most} uploads wait for a tweet");
+                // By then the oldest has ended; when it began is not asked.
+                let ended = config.upload_ttl() + config.grace();
+                return Err(Fault::from(Code::RateLimited).detail(why).retry_after(ended));
             }
             // One that was written down all the same is swept.
             Outcome::Failed(error) | Outcome::Unknown(error) => return Err(error.into()),
@@ -186,11 +188,11 @@ impl Uploads {
 
 /// Why a tweet cannot show an upload, as an answer.
 pub(super) fn unfit(id: MediaId, why: Unfit) -> Fault {
-    let code = match why {
-        Unfit::Unknown => Code::MediaUnknown,
-        Unfit::Expired => Code::MediaExpired,
-        Unfit::Unchecked => Code::MediaNotUploaded,
-        Unfit::Used => Code::MediaUsed,
+    let (code, why) = match why {
+        Unfit::Unknown => (Code::MediaUnknown, "is no upload of yours"),
+        Unfit::Expired => (Code::MediaExpired, "came too late"),
+        Unfit::Unchecked => (Code::MediaNotUploaded, "was not sent yet"),
+        Unfit::Used => (Code::MediaUsed, "is shown by another tweet"),
     };
-    Fault::from(code).detail(format!("picture {id}"))
+    Fault::from(code).detail(format!("picture {id} {why}"))
 }

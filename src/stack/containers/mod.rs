@@ -40,6 +40,8 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(100);
 /// After so many questions it is looked whether the container still runs.
 const QUESTIONS: u32 = 10;
+/// Whose data cannot be made of the others'.
+const TRUTH: &str = "postgres";
 /// How often another port is tried when the free one was taken before the engine had it.
 const PORTS_MAX: u32 = 3;
 /// How much of what an ended container said last is told, in bytes.
@@ -200,6 +202,7 @@ impl Containers {
 impl Plan<'_> {
     /// Starts all, waits for all, and makes the databases.
     async fn all(&self) -> Result<Config, Trouble> {
+        self.look_what_is_left().await?;
         let ports = free_ports().map_err(|why| no_port(images::SERVERS[0], &why))?;
         let servers = images::SERVERS.into_iter().zip(ports);
         let ready = try_join_all(servers.map(|(server, port)| self.one(server, port))).await?;
@@ -208,6 +211,27 @@ impl Plan<'_> {
             .await
             .map_err(|error| Trouble::Start { server: "postgres", why: error.to_string() })?;
         Ok(config)
+    }
+
+    /// Refuses to begin with empty truth beside what was derived from another, and tells of other
+    /// containers that were kept and are gone.
+    async fn look_what_is_left(&self) -> Result<(), Trouble> {
+        if !self.known.kept {
+            return Ok(());
+        }
+        let left = self.engine.find(&[(docker::STACK, &self.known.stack)]).await?;
+        let gone = |server: &str| !left.is_empty() && left.iter().all(|one| one.server != server);
+        if gone(TRUTH) {
+            return Err(Trouble::Gone { server: TRUTH });
+        }
+        for name in images::SERVERS.into_iter().filter(|server| gone(server)) {
+            let about = match name {
+                "redis" => "was kept and is gone: a new one fills as it is read".to_owned(),
+                _ => "was kept and is gone: a new one is empty until `chirp replay`".to_owned(),
+            };
+            (self.progress)(Phase { name, about, took: self.began.elapsed() });
+        }
+        Ok(())
     }
 
     async fn one(&self, server: &'static str, port: u16) -> Result<Ready, Trouble> {

@@ -68,6 +68,12 @@ pub enum Trouble {
         /// Which server.
         server: &'static str,
     },
+    /// A container whose data nothing else has is not there, and others of the same stack are.
+    #[error("the container of {server} that was kept is gone, and with it the accounts and tweets")]
+    Gone {
+        /// Which server.
+        server: &'static str,
+    },
     /// The containers are those of another folder, of which this one is a copy.
     #[error("this data folder is a copy of `{original}`, which still has the containers of both")]
     Copy {

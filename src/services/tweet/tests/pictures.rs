@@ -225,6 +225,8 @@ async fn bad_promises_are_refused_and_unused_ones_are_bounded() {
     let body = json!({"content_type": "image/png", "bytes": 41});
     let answer = tweets.asks(1, "POST /media", body, &[]).await;
     assert_eq!((answer.status, answer.code()), (429, "rate-limited"));
+    // The oldest has surely ended by then.
+    assert_eq!(answer.header("retry-after"), Some("960"));
     tweets.begins(2).await;
 }
 

@@ -193,8 +193,7 @@ async fn docker(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> 
         findings.push((
             "containers",
             match Containers::list(dir).await {
-                Ok(all) if all.is_empty() => Finding::Ok("none".to_owned()),
-                Ok(all) => servers_in(&all, dir.running() != Running::Nothing),
+                Ok(all) => servers_in(&all, &dir.running()),
                 Err(error) => {
                     let failure = Failure::from(error);
                     Fail(failure.sentence, failure.hint)
@@ -206,17 +205,23 @@ async fn docker(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> 
 }
 
 /// Whether there is what a stack needs, if one runs, and nothing that a killed one left, if not.
-fn servers_in(all: &[Container], runs: bool) -> Finding {
+fn servers_in(all: &[Container], running: &Running) -> Finding {
+    let runs = matches!(running, Running::Up(_) | Running::Roles(_));
     let each: Vec<String> = all.iter().map(|one| format!("{} {}", one.server, one.state)).collect();
-    let each = each.join(", ");
+    let each = if all.is_empty() { "none".to_owned() } else { each.join(", ") };
     let is_up =
         |server: &&str| all.iter().any(|one| one.server == *server && one.state == "running");
     let lacking: Vec<&str> = images::SERVERS.into_iter().filter(|server| !is_up(server)).collect();
     if runs && !lacking.is_empty() {
         let text = format!("{each}; not running: {}", lacking.join(", "));
-        return Fail(text, "`chirp down` and `chirp up` begin anew with what was kept".to_owned());
+        let hint = if all.iter().any(|one| one.kept) {
+            "`docker start` or `chirp down` and `chirp up` bring back what was kept"
+        } else {
+            "`docker start` brings one back; `chirp down` removes all of them with their data"
+        };
+        return Fail(text, hint.to_owned());
     }
-    if !runs && all.iter().any(|one| !one.kept) {
+    if *running == Running::Nothing && all.iter().any(|one| !one.kept) {
         let text = format!("{each}, and nothing runs that uses them");
         return Warn(text, "`chirp down` removes what a killed stack left".to_owned());
     }

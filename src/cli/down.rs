@@ -87,7 +87,9 @@ fn stop(dir: &DataDir, limit: Duration) -> Result<BTreeSet<u32>, Failure> {
             return Err(StackError::Locked { path: dir.root().to_owned(), holder }.into());
         }
         if began.elapsed() > limit {
-            let left: Vec<String> = dir.holders().iter().map(u32::to_string).collect();
+            let left = dir.holders();
+            let left: Vec<String> =
+                if left.is_empty() { &told } else { &left }.iter().map(u32::to_string).collect();
             let left = left.join(" ");
             let sentence = format!("not stopped after {} s: {left} still run", limit.as_secs());
             let hint = format!("`kill -9 {left}` ends them; no data is lost");

@@ -288,8 +288,8 @@ fn in_containers(trouble: &Trouble) -> (Exit, String) {
         ),
         Trouble::Gone { .. } => (
             Exit::Container,
-            "find it (`docker ps --all`) if it was only renamed or unlabelled; or begin anew: `chirp \
-             down --purge` removes containers and data",
+            "see whether DOCKER_HOST is that of the last start; or begin anew: `chirp down --purge` \
+             removes containers and data",
         ),
         Trouble::Changed { .. } => (
             Exit::Container,

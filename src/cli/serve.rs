@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use super::{
     context::{Context, block_on_all_cores, enough_files},
     exit::{Exit, Failure},
-    up::{log_through, log_to_file, stopped_early},
+    up::{LastLines, log_through, log_to_file, stopped_early},
 };
 use crate::{
     config::{Config, Override, env},
@@ -206,15 +206,6 @@ async fn until_told(
     process.stop().await;
     tracing::info!(roles = names, "stopped");
     Ok(Exit::Ok)
-}
-
-/// Sees that what was logged is written before the process ends.
-struct LastLines(logs::Lines);
-
-impl Drop for LastLines {
-    fn drop(&mut self) {
-        self.0.flush();
-    }
 }
 
 #[cfg(test)]

@@ -211,7 +211,7 @@ async fn until_told(
         prepared = prepare(&config, &progress) => prepared?,
     };
     let Some(prepared) = prepared else { return Ok(None) };
-    let lines = log_to_file(&prepared.dir().log_file(), &config)?;
+    let _last_lines = LastLines(log_to_file(&prepared.dir().log_file(), &config)?);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "starting");
     let told = Shutdown::new();
     let program = Program { path: own_program()?, forget: context.own_variables() };
@@ -247,7 +247,6 @@ async fn until_told(
     tracing::info!("stopping");
     stack.stop().await;
     tracing::info!("stopped");
-    lines.flush();
     Ok(Some(Exit::Ok))
 }
 
@@ -255,6 +254,15 @@ async fn until_told(
 pub(super) fn stopped_early(context: &Context) -> Exit {
     context.printer.talk("stopped before it was ready");
     Exit::Ok
+}
+
+/// Sees that what was logged is written before the process ends.
+pub(super) struct LastLines(pub(super) logs::Lines);
+
+impl Drop for LastLines {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
 }
 
 /// From now on what is logged goes to the file `path`.

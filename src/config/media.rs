@@ -59,12 +59,6 @@ impl Media {
         Duration::from_secs(self.upload_ttl_s)
     }
 
-    /// How long an upload stays after its end.
-    #[must_use]
-    pub const fn grace(&self) -> Duration {
-        Duration::from_millis(self.grace_ms)
-    }
-
     /// The pause between two sweeps.
     #[must_use]
     pub const fn sweep(&self) -> Duration {

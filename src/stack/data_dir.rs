@@ -410,7 +410,6 @@ fn sign(mut lock: &File, path: &Path) -> Result<(), StackError> {
     written.map_err(|error| unwritable(path, &error))
 }
 
-/// What the system refused for `path`.
 /// Why a file that is there could not be read.
 pub(super) fn unreadable(path: &Path, error: &io::Error) -> StackError {
     if error.kind() == io::ErrorKind::PermissionDenied {
@@ -419,6 +418,7 @@ pub(super) fn unreadable(path: &Path, error: &io::Error) -> StackError {
     StackError::Corrupt { path: path.to_owned(), reason: error.to_string() }
 }
 
+/// What the system refused for `path`.
 fn unwritable(path: &Path, error: &io::Error) -> StackError {
     StackError::Unwritable { path: path.to_owned(), reason: plain(error) }
 }

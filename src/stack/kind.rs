@@ -30,6 +30,9 @@ pub struct Known {
     pub stack: String,
     /// Whether the containers, and what is in them, stay after the end.
     pub kept: bool,
+    /// Whether containers that stay were all made once: one that is not there now is lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub made: bool,
 }
 
 impl DataDir {
@@ -110,15 +113,30 @@ impl DataDir {
             Known { kept: found.kept || kept, ..found.clone() }
         } else {
             let stack = format!("{:016x}{:016x}", rt.random_u64(), rt.random_u64());
-            Known { kind: kind.to_owned(), stack, kept }
+            Known { kind: kind.to_owned(), stack, kept, made: false }
         };
         if found.as_ref() != Some(&known) {
-            let path = self.root().join(FILE);
-            let json = serde_json::to_vec_pretty(&known).expect("it has only texts");
-            replace(&path, &json)
-                .map_err(|error| StackError::Unwritable { path, reason: error.to_string() })?;
+            self.write_known(&known)?;
         }
         Ok(known)
+    }
+
+    /// Writes down that the containers that stay are all there. The caller holds the folder.
+    ///
+    /// # Errors
+    /// [`StackError::Unwritable`].
+    pub fn claim_made(&self, known: &Known) -> Result<(), StackError> {
+        if known.made || !known.kept {
+            return Ok(());
+        }
+        self.write_known(&Known { made: true, ..known.clone() })
+    }
+
+    fn write_known(&self, known: &Known) -> Result<(), StackError> {
+        let path = self.root().join(FILE);
+        let json = serde_json::to_vec_pretty(known).expect("it has only texts");
+        replace(&path, &json)
+            .map_err(|error| StackError::Unwritable { path, reason: error.to_string() })
     }
 }
 

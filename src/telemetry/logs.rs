@@ -14,7 +14,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     time::Duration,
 };
@@ -30,6 +30,8 @@ use crate::config;
 const QUEUE_MAX: usize = 8_192;
 /// How long the end of the process waits for the last lines.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
+/// How often it is looked whether a full queue has room for the last word.
+const FLUSH_LOOK: Duration = Duration::from_millis(10);
 
 enum Message {
     Line(Vec<u8>),
@@ -44,12 +46,24 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Waits until everything that was logged so far is written, a second at most.
+    /// Waits until everything that was logged so far is written: a second at most for room in the queue,
+    /// and a second for what is in it.
     pub fn flush(&self) {
         let (done, wait) = sync_channel(1);
-        if self.queue.try_send(Message::Flush(done)).is_ok() {
-            // On a time-out the process ends without its last lines, which is all one can do.
-            let _ = wait.recv_timeout(FLUSH_MAX);
+        let mut flush = Message::Flush(done);
+        let tries = FLUSH_MAX.as_millis() / FLUSH_LOOK.as_millis();
+        for _ in 0..tries {
+            match self.queue.try_send(flush) {
+                Ok(()) => {
+                    // On a time-out the process ends without its last lines, which is all one can do.
+                    let _ = wait.recv_timeout(FLUSH_MAX);
+                    return;
+                }
+                Err(TrySendError::Disconnected(_)) => return,
+                Err(TrySendError::Full(again)) => flush = again,
+            }
+            // Nobody answers yet: a pause.
+            let _ = wait.recv_timeout(FLUSH_LOOK);
         }
     }
 }
@@ -103,8 +117,14 @@ impl Pump {
     pub fn run(mut self) {
         loop {
             match self.queue.recv_timeout(Duration::from_secs(1)) {
-                Ok(Message::Line(line)) => self.out.write(&line),
-                Ok(Message::Flush(done)) => drop(done.try_send(())),
+                Ok(Message::Line(line)) => {
+                    self.report_dropped();
+                    self.out.write(&line);
+                }
+                Ok(Message::Flush(done)) => {
+                    self.report_dropped();
+                    let _ = done.try_send(());
+                }
                 Err(RecvTimeoutError::Timeout) => self.report_dropped(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -247,5 +267,20 @@ mod tests {
         }
         pump.report_dropped();
         assert!(fs::read_to_string(&path).unwrap().contains("\"dropped\":3"));
+    }
+
+    #[test]
+    fn the_end_waits_until_a_slow_writer_has_written_a_full_queue() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chirp.log");
+        let (mut lines, pump) = file(&path, &config::Log::default()).unwrap();
+        for _ in 0..QUEUE_MAX + 3 {
+            lines.write_all(b"{}\n").unwrap();
+        }
+        std::thread::Builder::new().spawn(|| pump.run()).unwrap();
+        lines.flush();
+        let written = fs::read_to_string(&path).unwrap();
+        assert_eq!(written.matches("{}\n").count(), QUEUE_MAX);
+        assert!(written.contains("\"dropped\":3"));
     }
 }

@@ -304,6 +304,10 @@ async fn a_detached_stack_shows_its_containers_and_down_leaves_none(_: Alone) {
     assert!(shown.iter().all(|one| one["state"] == "running"), "{status}");
     let doctor = String::from_utf8(home.runs(&["doctor"]).stdout).unwrap();
     assert!(doctor.contains("ok   containers   cassandra running"), "{doctor}");
+    docker_does(&["rm", "--force", "--volumes", &home.container("redis")]);
+    let doctor = home.runs(&["doctor"]);
+    let said = String::from_utf8(doctor.stdout).unwrap();
+    assert!(!doctor.status.success() && said.contains("not running: redis"), "{said}");
     assert!(home.runs(&["down"]).status.success());
     assert_eq!(home.containers(), Vec::<String>::new());
 }

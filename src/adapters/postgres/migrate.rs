@@ -19,6 +19,8 @@ use crate::{config, rt::Rt};
 
 /// Where the library notes which steps were taken.
 const NOTES: &str = "_sqlx_migrations";
+/// The longest that a connection may take: a server that is busy with others, not one that is silent.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// The longest that all steps may take, with the wait for another process that takes them; far above
 /// what they need on tables that are empty.
 const MIGRATE_MAX: Duration = Duration::from_mins(1);
@@ -96,7 +98,7 @@ pub async fn migrate(
     steps: Steps,
 ) -> Result<(), OpenError> {
     let take = async {
-        let mut conn = connect(config, database).await?;
+        let mut conn = connect(rt, config, database).await?;
         // Its end ends the lock, whatever happened.
         let taken = steps.migrator().run_direct(None, &mut conn, false).await;
         taken.map_err(|error| failed(config, database, error))
@@ -117,7 +119,7 @@ pub async fn missing(
     steps: Steps,
 ) -> Result<Vec<String>, OpenError> {
     let look = async {
-        let mut conn = connect(config, database).await?;
+        let mut conn = connect(rt, config, database).await?;
         let there = query_scalar::<Postgres, bool>("select to_regclass($1) is not null");
         let there = there.bind(NOTES).fetch_one(&mut conn).await;
         if !there.map_err(|error| OpenError::of(config, database, &error))? {
@@ -149,9 +151,16 @@ pub async fn check(
     Err(OpenError::Behind { database: database.to_owned(), missing })
 }
 
-async fn connect(config: &config::Postgres, database: &str) -> Result<PgConnection, OpenError> {
+async fn connect(
+    rt: &Rt,
+    config: &config::Postgres,
+    database: &str,
+) -> Result<PgConnection, OpenError> {
     let options = options(config, database).options(SERVER_LIMITS);
-    options.connect().await.map_err(|error| OpenError::of(config, database, &error))
+    match rt.timeout(CONNECT_MAX, Box::pin(options.connect())).await {
+        Ok(connected) => connected.map_err(|error| OpenError::of(config, database, &error)),
+        Err(_) => Err(OpenError::late(config, CONNECT_MAX)),
+    }
 }
 
 fn failed(config: &config::Postgres, database: &str, error: MigrateError) -> OpenError {

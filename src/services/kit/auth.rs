@@ -234,6 +234,8 @@ impl Verifier {
         let mut asked = self.asked.lock().await;
         // Whoever waited takes what was answered meanwhile, and does not ask after them.
         if asked.is_none_or(|at| came.since(at) >= KEYS_REFETCH_MIN) {
+            // Before as well, as whoever asks may be gone before the answer.
+            *asked = Some(came);
             self.ask_keys().await;
             *asked = Some(self.common.rt.now());
         }

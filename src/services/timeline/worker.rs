@@ -48,6 +48,10 @@ struct Message {
     events: std::ops::Range<usize>,
 }
 
+/// How often more time is asked for: ten minutes with the default of 30 s. Work that lasts longer is
+/// taken for lost, and its messages come to somebody else.
+const EXTENSIONS_MAX: usize = 60;
+
 /// Messages that nobody else is to be given while they are worked on.
 struct Hidden<'a> {
     lane: Queue,
@@ -66,7 +70,10 @@ impl Hidden<'_> {
             out
         };
         let extend = async {
-            while rt.timeout(self.visibility / 3, ended.cancelled()).await.is_err() {
+            for _ in 0..EXTENSIONS_MAX {
+                if rt.timeout(self.visibility / 3, ended.cancelled()).await.is_ok() {
+                    return;
+                }
                 // Not extended only means that somebody else does the same again.
                 let _ = bus.extend(self.lane, self.receipts, self.visibility).await;
             }

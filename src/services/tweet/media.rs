@@ -70,7 +70,7 @@ impl Uploads {
                 let most = config.uploads_per_user;
                 let why = format!("{most} uploads wait for a tweet");
                 // By then the oldest has ended; when it began is not asked.
-                let ended = config.upload_ttl() + config.grace();
+                let ended = config.upload_ttl();
                 return Err(Fault::from(Code::RateLimited).detail(why).retry_after(ended));
             }
             // One that was written down all the same is swept.

@@ -40,7 +40,7 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(100);
 /// After so many questions it is looked whether the container still runs.
 const QUESTIONS: u32 = 10;
-/// Whose data cannot be made of the others'.
+/// Without whose data nothing begins: the others' are derived from it, but for pictures.
 const TRUTH: &str = "postgres";
 /// How often another port is tried when the free one was taken before the engine had it.
 const PORTS_MAX: u32 = 3;
@@ -120,6 +120,7 @@ pub async fn start(
         }
         Some(Ok(ended)) => ended.map_err(StackError::from),
     };
+    let ended = ended.and_then(|config| dir.claim_made(&plan.known).map(|()| config));
     let containers = Containers { engine, stack: known.stack, pid, kept: known.kept, reaper };
     match ended {
         Ok(config) => Ok((containers, config)),
@@ -216,19 +217,21 @@ impl Plan<'_> {
     /// Refuses to begin with empty truth beside what was derived from another, and tells of other
     /// containers that were kept and are gone.
     async fn look_what_is_left(&self) -> Result<(), Trouble> {
-        if !self.known.kept {
+        if !self.known.made {
             return Ok(());
         }
         let left = self.engine.find(&[(docker::STACK, &self.known.stack)]).await?;
-        let gone = |server: &str| !left.is_empty() && left.iter().all(|one| one.server != server);
+        let gone = |server: &str| left.iter().all(|one| one.server != server);
         if gone(TRUTH) {
             return Err(Trouble::Gone { server: TRUTH });
         }
         for name in images::SERVERS.into_iter().filter(|server| gone(server)) {
             let about = match name {
-                "redis" => "was kept and is gone: a new one fills as it is read".to_owned(),
-                _ => "was kept and is gone: a new one is empty until `chirp replay`".to_owned(),
+                "redis" => "a new one fills as it is read",
+                "ministack" => "pictures are lost; `chirp replay` fills the queues",
+                _ => "a new one is empty until `chirp replay`",
             };
+            let about = format!("was kept and is gone: {about}");
             (self.progress)(Phase { name, about, took: self.began.elapsed() });
         }
         Ok(())

@@ -68,7 +68,7 @@ pub enum Trouble {
         /// Which server.
         server: &'static str,
     },
-    /// A container whose data nothing else has is not there, and others of the same stack are.
+    /// A container that was kept, and whose data nothing else has, is not there.
     #[error("the container of {server} that was kept is gone, and with it the accounts and tweets")]
     Gone {
         /// Which server.

@@ -1,5 +1,7 @@
 //! The steps of the schema, and what cannot be opened.
 
+use std::net::TcpListener;
+
 use chirp::{
     adapters::postgres::{
         OpenError, TweetStores, UserStores,
@@ -78,9 +80,14 @@ pub async fn what_cannot_be_opened_is_said_without_the_password(server: Server) 
     let nobody = Postgres { port: 1, password, ..server.config.clone() };
     let absent = UserStores::open(&server.rt, &nobody, true).await.map(drop).unwrap_err();
     assert!(matches!(absent, OpenError::Unreachable { .. }), "{absent}");
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = Postgres { port: silent.local_addr().unwrap().port(), ..nobody };
+    let late = UserStores::open(&server.rt, &silent, true).await.map(drop).unwrap_err();
+    assert!(late.to_string().contains("no answer within 10 s"), "{late}");
     let pool = server.pool_with(&wrong, &server.config.user_database);
     let read = UserStores::over(pool.clone()).users.by_id(UserId(1)).await.unwrap_err();
-    let texts =
-        format!("{refused} {refused:?} {absent} {absent:?} {read} {read:?} {pool:?} {wrong:?}");
+    let texts = format!(
+        "{refused} {refused:?} {absent} {late} {absent:?} {read} {read:?} {pool:?} {wrong:?}"
+    );
     assert!(!texts.contains("hunter2"), "{texts}");
 }

@@ -226,7 +226,7 @@ async fn bad_promises_are_refused_and_unused_ones_are_bounded() {
     let answer = tweets.asks(1, "POST /media", body, &[]).await;
     assert_eq!((answer.status, answer.code()), (429, "rate-limited"));
     // The oldest has surely ended by then.
-    assert_eq!(answer.header("retry-after"), Some("960"));
+    assert_eq!(answer.header("retry-after"), Some("900"));
     tweets.begins(2).await;
 }
 

@@ -27,9 +27,14 @@ pub struct Browser {
     _profile: TempDir,
 }
 
-impl Browser {
-    /// Opens a browser with a window of this width, on an empty page.
-    pub async fn open(width: u32) -> Self {
+/// How often chromedriver is started until it has a port: it takes a free one of `::1`, and ends if
+/// the same of `127.0.0.1` is in use, as a few in a hundred are beside servers.
+const STARTS_MAX: usize = 20;
+
+/// A driver, and where it listens.
+fn starts() -> (Child, String) {
+    let mut said = Vec::new();
+    for _ in 0..STARTS_MAX {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             // A group of its own, so that the browser can be ended with its driver.
@@ -38,22 +43,29 @@ impl Browser {
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("{error}: {MISSING}"));
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = tokio::task::spawn_blocking(move || {
-            let port = lines.find_map(|line| {
-                let line = line.unwrap();
-                Some(
-                    line.split_once("started successfully on port ")?
-                        .1
-                        .trim_end_matches('.')
-                        .to_owned(),
-                )
-            });
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let port = lines.find_map(|line| {
+            let port = line.split_once("started successfully on port ");
+            let port = port.map(|(_, port)| port.trim_end_matches('.').to_owned());
+            said.push(line);
+            port
+        });
+        if let Some(port) = port {
             // Whatever it says later is read too, so that it never waits for a full pipe.
             std::thread::spawn(move || lines.for_each(drop));
-            port.expect("chromedriver says on which port it is")
-        });
-        let port = port.await.unwrap();
+            return (driver, port);
+        }
+        driver.wait().unwrap();
+        let why = said.last().map(String::as_str).unwrap_or_default();
+        assert!(why.contains("port not available"), "chromedriver ended: {said:#?}");
+    }
+    panic!("chromedriver finds no port: {said:#?}")
+}
+
+impl Browser {
+    /// Opens a browser with a window of this width, on an empty page.
+    pub async fn open(width: u32) -> Self {
+        let (driver, port) = tokio::task::spawn_blocking(starts).await.unwrap();
         let profile = tempfile::tempdir().unwrap();
         let page = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities(&profile, width))

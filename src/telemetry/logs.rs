@@ -206,7 +206,7 @@ pub fn file(path: &Path, log: &config::Log) -> io::Result<(Lines, Pump)> {
     Rotating::open(path, log.file_bytes_max, log.files_kept).map(|file| through(Out::File(file)))
 }
 
-/// The same for the standard error stream: whoever should read it and does not holds up nobody.
+/// The same for the standard error stream: whoever should read it and does not holds up no request.
 #[must_use]
 pub fn stderr() -> (Lines, Pump) {
     through(Out::Stderr)

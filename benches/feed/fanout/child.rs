@@ -39,6 +39,7 @@ pub(super) struct Size {
     /// Events that share a message, if they fit: as many as the relay claims at once, or fewer so
     /// that there are messages for all workers.
     packed: usize,
+    /// How often it is looked whether the queues are empty.
     look_every: Duration,
 }
 
@@ -56,9 +57,8 @@ const ROUNDS: usize = 3;
 /// Writes what fills the lists at the start; nobody sees it.
 const NOBODY: UserId = UserId(1);
 const ROUND_MAX: Duration = Duration::from_mins(5);
-/// How often it is looked whether the queues are empty: over servers each look costs the emulator some
-/// milliseconds, and a round lasts ten seconds or more.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Over servers each look costs the emulator some milliseconds, and a round lasts ten seconds or more.
 const LOOK_EVERY_CONTAINERS: Duration = Duration::from_millis(200);
 /// Lists that are filled or looked through at once.
 const LISTS_AT_ONCE: usize = 32;

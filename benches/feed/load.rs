@@ -10,6 +10,7 @@ use chirp::{
             sqlite::{Fault, Options},
             tweets::insert,
         },
+        endpoint::Endpoint,
         postgres,
     },
     domain::{Body, Change, Pair, PairChange, PairState, UserId},
@@ -62,14 +63,16 @@ pub(crate) async fn into_servers(plan: &Plan, servers: &Servers) -> StoredKey {
     let rt = TokioRuntime::handle();
     let config = servers.patient();
     into_postgres(servers, &config.postgres.tweet_database, &plan.bodies);
-    let store = CassandraTimelineStore::open(&rt, &config.cassandra).await.unwrap();
+    let cassandra = Endpoint::configured(&rt, &config.cassandra);
+    let store = CassandraTimelineStore::open(&rt, &cassandra).await.unwrap();
     pairs(&store, &plan.edges()).await;
     stream::iter(plan.bodies.chunks(CALL))
         .for_each_concurrent(CALLS_AT_ONCE, |batch| async {
             store.put_tweets(batch).await.certain().unwrap();
         })
         .await;
-    let users = postgres::Pg::new(&rt, &config.postgres, &config.postgres.user_database);
+    let endpoint = Endpoint::configured(&rt, &config.postgres);
+    let users = postgres::Pg::new(&rt, &endpoint, &config.postgres.user_database);
     let keys = postgres::UserStores::over(users).keys.load().await.unwrap();
     keys.into_iter().next().expect("a stack that is ready has a key")
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chirp::{
-    adapters::postgres::TweetStores,
+    adapters::{endpoint::Endpoint, postgres::TweetStores},
     domain::{TweetId, snowflake::first_at},
     rt::tokio_rt::TokioRuntime,
     wire::{events::Event, trace::TraceContext},
@@ -62,7 +62,9 @@ impl Pgbench {
         let mut config = servers.config.postgres.clone();
         servers.sql("postgres", &format!("create database {DATABASE}"), &[]);
         DATABASE.clone_into(&mut config.tweet_database);
-        let made = TweetStores::open(&TokioRuntime::handle(), &config, true).await.unwrap();
+        let rt = TokioRuntime::handle();
+        let postgres = Endpoint::configured(&rt, &config);
+        let made = TweetStores::open(&rt, &postgres, true).await.unwrap();
         made.db.close().await;
         into_postgres(servers, DATABASE, &plan.bodies);
         let ids: Vec<u64> = plan.accounts.iter().map(|account| account.id.0).collect();

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use chirp::{
-    adapters::redis::{Redis, RedisCache},
+    adapters::{
+        endpoint::Endpoint,
+        redis::{Redis, RedisCache},
+    },
     domain::{Window, ring::CAPACITY_MAX},
     rt::tokio_rt::TokioRuntime,
 };
@@ -35,7 +38,7 @@ pub(crate) struct Pages {
 impl Pages {
     /// So many of them.
     pub(crate) fn new(servers: &Servers, world: &World, count: usize) -> Vec<Self> {
-        let cache = cache(servers.config.redis.clone());
+        let cache = cache(&servers.config.redis);
         let command = |&user| cache.page_command(user, Window::Latest, PAGE);
         let commands: Arc<Vec<_>> = Arc::new(world.users.iter().map(command).collect());
         let page = |n| {
@@ -47,8 +50,10 @@ impl Pages {
 }
 
 /// chirp's cache over `config`, whose commands are sent.
-fn cache(config: chirp::config::Redis) -> RedisCache {
-    RedisCache::new(Redis::new(TokioRuntime::handle(), config), CAPACITY_MAX)
+fn cache(config: &chirp::config::Redis) -> RedisCache {
+    let rt = TokioRuntime::handle();
+    let endpoint = Endpoint::configured(&rt, config);
+    RedisCache::new(Redis::new(rt, endpoint), CAPACITY_MAX)
 }
 
 impl Load for Pages {

@@ -8,6 +8,7 @@ pub mod cassandra;
 pub mod circuit;
 mod clock_map;
 pub mod embedded;
+pub mod endpoint;
 pub mod near;
 pub mod postgres;
 pub mod proof;

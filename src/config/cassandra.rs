@@ -1,10 +1,10 @@
 //! `[cassandra]`: where the durable copy of tweets and graph is, and what a call may cost.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, Secret, host_port, within};
+use super::{Invalid, Secret, host_port, one_of, within};
 
 /// Where the durable copy of tweets and graph is, and what a call may cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct Cassandra {
     pub username: String,
     /// The password. Default empty.
     pub password: Secret,
+    /// A file that holds the password instead, and is read for every connection that is made, so that
+    /// it may be changed while processes run. Default empty: none.
+    pub password_file: PathBuf,
     /// Copies of every row in each data centre, if `chirp migrate` has to make the keyspace. Default 1,
     /// for a single node; three nodes or more need 3 to bear the loss of one.
     pub replicas: u64,
@@ -52,6 +55,7 @@ impl Default for Cassandra {
             tls_name: String::new(),
             username: String::new(),
             password: Secret::default(),
+            password_file: PathBuf::new(),
             replicas: 1,
             connect_timeout_ms: 2_000,
             call_ms: 2_000,
@@ -84,6 +88,7 @@ impl Cassandra {
     /// # Errors
     /// The first value that is out of range.
     pub fn validate(&self) -> Result<(), Invalid> {
+        one_of("cassandra.password_file", &self.password_file, &self.password)?;
         within("cassandra.addresses", self.nodes().count() as u64, 1, 64)?;
         if let Some(wrong) = self.nodes().find(|address| host_port(address).is_none()) {
             let problem = format!("has `{wrong}`, which is not `host:port`");

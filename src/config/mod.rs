@@ -42,7 +42,7 @@ pub use serve::Serve;
 pub use timeline::Timeline;
 pub use up::Up;
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -188,6 +188,15 @@ pub(crate) fn within(key: &'static str, value: u64, low: u64, high: u64) -> Resu
     } else {
         Err(Invalid { key, problem: format!("is {value}, allowed are {low} to {high}") })
     }
+}
+
+/// Refuses a secret that is set beside the file that holds it; `key` is that of the file.
+pub(crate) fn one_of(key: &'static str, file: &Path, secret: &Secret) -> Result<(), Invalid> {
+    if secret.0.is_empty() || file.as_os_str().is_empty() {
+        return Ok(());
+    }
+    let other = key.trim_end_matches("_file");
+    Err(Invalid { key, problem: format!("is set, and `{other}` too") })
 }
 
 /// Host and port of `host:port`; a host with colons stands in brackets.

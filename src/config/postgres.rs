@@ -1,10 +1,10 @@
 //! `[postgres]`: where the databases of the user and the tweet role are, and what a call may cost.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, Secret, within};
+use super::{Invalid, Secret, one_of, within};
 
 /// How a connection is protected, from not at all to fully.
 pub const TLS_MODES: [&str; 4] = ["disable", "require", "verify-ca", "verify-full"];
@@ -22,6 +22,9 @@ pub struct Postgres {
     pub user: String,
     /// Its password. Default empty, for servers that ask for none.
     pub password: Secret,
+    /// A file that holds the password instead, and is read for every connection that is made, so that
+    /// it may be changed while processes run. Default empty: none.
+    pub password_file: PathBuf,
     /// The database of the user role. Default `chirp_user`.
     pub user_database: String,
     /// The database of the tweet role. Default `chirp_tweet`.
@@ -63,6 +66,7 @@ impl Default for Postgres {
             port: 5432,
             user: "chirp".to_owned(),
             password: Secret::default(),
+            password_file: PathBuf::new(),
             user_database: "chirp_user".to_owned(),
             tweet_database: "chirp_tweet".to_owned(),
             tls: "verify-full".to_owned(),
@@ -102,6 +106,7 @@ impl Postgres {
     /// # Errors
     /// The first value that is out of range.
     pub fn validate(&self) -> Result<(), Invalid> {
+        one_of("postgres.password_file", &self.password_file, &self.password)?;
         if !TLS_MODES.contains(&self.tls.as_str()) {
             let problem = format!("is `{}`, allowed are {}", self.tls, TLS_MODES.join(", "));
             return Err(Invalid { key: "postgres.tls", problem });
@@ -129,6 +134,14 @@ mod tests {
             (Postgres { lock_ms: 1_001, ..fine.clone() }, "postgres.lock_ms"),
             (Postgres { call_ms: 1_000, ..fine.clone() }, "postgres.call_ms"),
             (Postgres { connections_max: 0, ..fine.clone() }, "postgres.connections_max"),
+            (
+                Postgres {
+                    password: Secret("hunter2".to_owned()),
+                    password_file: PathBuf::from("password"),
+                    ..fine.clone()
+                },
+                "postgres.password_file",
+            ),
         ] {
             assert_eq!(wrong.validate().unwrap_err().key, key);
         }

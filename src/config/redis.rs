@@ -1,10 +1,10 @@
 //! `[redis]`: where the shared caches are, and how long they are waited for.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, Secret, host_port, within};
+use super::{Invalid, Secret, host_port, one_of, within};
 
 /// Where the shared caches are, and how long they are waited for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub struct Redis {
     pub username: String,
     /// The password; empty: none is sent. Default empty.
     pub password: Secret,
+    /// A file that holds the password instead, and is read for every connection that is made, so that
+    /// it may be changed while processes run. Default empty: none.
+    pub password_file: PathBuf,
     /// What every key begins with, so that several stacks can share a server. Default `chirp`.
     pub namespace: String,
     /// How long making a connection may take, in milliseconds. Default 1,000: a handshake of TLS over
@@ -57,6 +60,7 @@ impl Default for Redis {
             ca_file: String::new(),
             username: String::new(),
             password: Secret::default(),
+            password_file: PathBuf::new(),
             namespace: "chirp".to_owned(),
             connect_timeout_ms: 1_000,
             read_timeout_ms: 500,
@@ -104,6 +108,7 @@ impl Redis {
     /// # Errors
     /// The first that is out of range.
     pub fn validate(&self) -> Result<(), Invalid> {
+        one_of("redis.password_file", &self.password_file, &self.password)?;
         let refuse = |key, problem: &str| Err(Invalid { key, problem: problem.to_owned() });
         within("redis.addresses", self.nodes().count() as u64, 1, 64)?;
         if !self.cluster && self.nodes().count() > 1 {

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Invalid, Secret, host_port, within};
+use super::{Invalid, Secret, host_port, one_of, within};
 
 /// The shortest service token that is taken from the configuration: 128 bits as hexadecimal digits.
 const TOKEN_MIN: usize = 32;
@@ -83,11 +83,7 @@ impl Serve {
             let problem = format!("must be {TOKEN_MIN} to {TOKEN_MAX} visible characters");
             return Err(Invalid { key: "serve.service_token", problem });
         }
-        if !token.is_empty() && !self.service_token_file.as_os_str().is_empty() {
-            let problem = "is set, and `serve.service_token` too".to_owned();
-            return Err(Invalid { key: "serve.service_token_file", problem });
-        }
-        Ok(())
+        one_of("serve.service_token_file", &self.service_token_file, &self.service_token)
     }
 }
 

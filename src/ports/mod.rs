@@ -18,6 +18,7 @@ pub mod outbox;
 pub mod outcome;
 pub mod rpc;
 pub mod timeline_store;
+pub mod tokens;
 pub mod tweets;
 pub mod users;
 
@@ -34,6 +35,7 @@ pub use outbox::{Outbox, OutboxRow, OutboxStats};
 pub use outcome::{Kind, Outcome, Read, StoreError};
 pub use rpc::Rpc;
 pub use timeline_store::{AuthorRow, FollowerPage, StoredBody, TimelineStore};
+pub use tokens::TokenProvider;
 pub use tweets::{Created, Deleted, IdempotencyKey, NewTweet, TweetStore};
 pub use users::{
     Account, Changed, Counts, CreateUser, EdgeChange, GraphStore, NewUser, PasswordHash, Refresh,

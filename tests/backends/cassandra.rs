@@ -4,6 +4,7 @@ mod contracts;
 mod faults;
 mod followers;
 mod schema;
+mod tls;
 
 use std::{
     sync::{
@@ -18,8 +19,9 @@ use chirp::{
     config::Cassandra,
     domain::{
         Body, DisplayName, Handle, MediaList, Pair, PairChange, PairState, TweetId, TweetText,
-        UserId,
+        UserId, Window,
     },
+    ports::TimelineStore,
     rt::{Rt, tokio_rt::TokioRuntime},
 };
 use scylla::{
@@ -31,6 +33,7 @@ use crate::support::{
     proxy::Proxy,
     run::{Backend, Scenario, answers, scenarios},
     server::Container,
+    servers::endpoint,
 };
 
 pub const SCENARIOS: &[Scenario<Server>] = scenarios![
@@ -52,10 +55,14 @@ pub const SCENARIOS: &[Scenario<Server>] = scenarios![
     faults::a_silent_connection_is_an_error_and_a_new_one_is_made,
     faults::a_frozen_server_is_an_error_and_thawed_it_answers,
     faults::a_server_that_was_killed_is_found_again_with_all_it_acknowledged,
+    tls::a_cluster_is_known_by_its_authority_and_its_name_and_knows_a_password,
 ];
 
 /// Far above what a busy machine needs, for scenarios that are not about bounds.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often a scenario asks before it gives up; more than the longest pause of the driver needs.
+const ASKS_MAX: u32 = 600;
 
 /// The one server.
 #[derive(Clone)]
@@ -77,7 +84,7 @@ impl Backend for Server {
             ..Cassandra::default()
         };
         let server = Self { config, rt: TokioRuntime::handle(), made: Arc::new(AtomicU32::new(0)) };
-        answers(container, || async { migrate(&server.rt, &server.config).await }).await;
+        answers(container, || async { migrate(&server.rt, &endpoint(&server.config)).await }).await;
         server
     }
 }
@@ -92,13 +99,13 @@ impl Server {
     /// With an empty keyspace.
     pub async fn empty(&self) -> Cassandra {
         let config = self.elsewhere();
-        migrate(&self.rt, &config).await.unwrap();
+        migrate(&self.rt, &endpoint(&config)).await.unwrap();
         config
     }
 
     pub async fn open(&self, config: &Cassandra) -> CassandraTimelineStore {
         config.validate().unwrap();
-        CassandraTimelineStore::open(&self.rt, config).await.unwrap()
+        CassandraTimelineStore::open(&self.rt, &endpoint(config)).await.unwrap()
     }
 
     /// Past the adapter.
@@ -114,6 +121,17 @@ impl Server {
 /// `config` through a proxy.
 pub fn behind(proxy: &Proxy, config: &Cassandra) -> Cassandra {
     Cassandra { addresses: format!("127.0.0.1:{}", proxy.port), ..config.clone() }
+}
+
+/// Asks until the store answers again.
+pub async fn heals(server: &Server, store: &dyn TimelineStore) {
+    for _ in 0..ASKS_MAX {
+        if store.author_tweets(UserId(1), Window::Latest, 9).await.is_ok() {
+            return;
+        }
+        server.rt.sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it does not answer again");
 }
 
 /// What a statement finds.

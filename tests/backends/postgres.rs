@@ -2,6 +2,7 @@
 
 mod contracts;
 mod faults;
+mod login;
 mod schema;
 mod tls;
 
@@ -25,6 +26,7 @@ use crate::support::{
     proxy::Proxy,
     run::{Backend, Scenario, answers, scenarios},
     server::Container,
+    servers::endpoint,
 };
 
 pub const SCENARIOS: &[Scenario<Server>] = scenarios![
@@ -49,6 +51,7 @@ pub const SCENARIOS: &[Scenario<Server>] = scenarios![
     schema::a_database_of_a_later_release_is_accepted,
     schema::a_step_that_was_changed_is_refused,
     schema::what_cannot_be_opened_is_said_without_the_password,
+    login::a_password_that_was_changed_is_read_for_the_next_connection,
     tls::a_server_is_known_by_its_authority_and_its_name,
 ];
 
@@ -78,7 +81,7 @@ impl Backend for Server {
         answers(container, || server.connect("postgres")).await;
         for (template, steps) in [("template_user", USER), ("template_tweet", TWEET)] {
             server.run("postgres", &format!("create database {template}")).await;
-            migrate(&server.rt, &server.config, template, steps).await.unwrap();
+            migrate(&server.rt, &endpoint(&server.config), template, steps).await.unwrap();
         }
         server
     }
@@ -101,6 +104,12 @@ impl Server {
     pub async fn run(&self, database: &str, sql: &str) {
         let mut conn = self.connect(database).await.unwrap();
         raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut conn).await.unwrap();
+    }
+
+    /// As a restart of the server does.
+    pub async fn end_sessions(&self, database: &str) {
+        let sql = "select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = ";
+        self.run("postgres", &format!("{sql}'{database}'")).await;
     }
 
     /// A name that no database has.
@@ -131,7 +140,7 @@ impl Server {
 
     /// A pool over `database`, as another process has it.
     pub fn pool(&self, database: &str) -> Pg {
-        Pg::new(&self.rt, &self.config, database)
+        Pg::new(&self.rt, &endpoint(&self.config), database)
     }
 
     /// A pool whose connections go through a proxy.
@@ -142,11 +151,11 @@ impl Server {
     /// A pool with other bounds.
     pub fn pool_with(&self, config: &Postgres, database: &str) -> Pg {
         config.validate().unwrap();
-        Pg::new(&self.rt, config, database)
+        Pg::new(&self.rt, &endpoint(config), database)
     }
 
     /// As a process with these steps would begin.
     pub async fn migrate(&self, database: &str, steps: Steps) {
-        migrate(&self.rt, &self.config, database, steps).await.unwrap();
+        migrate(&self.rt, &endpoint(&self.config), database, steps).await.unwrap();
     }
 }

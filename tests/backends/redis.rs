@@ -28,6 +28,7 @@ use redis::{FromRedisValue, aio::MultiplexedConnection};
 use crate::support::{
     run::{Backend, Scenario, answers, scenarios},
     server::{Container, Order, REDIS_ENTRY, docker_does, free_ports},
+    servers::endpoint,
 };
 
 pub const SCENARIOS: &[Scenario<Server>] = scenarios![
@@ -40,6 +41,7 @@ pub const SCENARIOS: &[Scenario<Server>] = scenarios![
     faults::a_server_short_of_memory_forgets_lists_whole,
     faults::a_server_that_may_not_forget_and_is_full_refuses_and_says_so,
     login::a_server_is_known_by_its_authority_and_its_name_and_knows_a_password,
+    login::a_password_that_was_changed_is_read_for_the_next_connection,
     hints::a_process_hears_what_another_tells_over_one_server,
     hints::a_process_hears_what_another_tells_over_a_cluster,
     moves::a_slot_that_moves_under_load_loses_nothing,
@@ -164,7 +166,7 @@ impl Server {
     }
 
     pub fn cache(&self) -> Caches {
-        Caches::new(self.config())
+        Caches::new(&self.config())
     }
 
     /// A connection past the adapter.
@@ -246,13 +248,13 @@ pub fn home(user: u64) -> ListKey {
 }
 
 impl Caches {
-    pub fn new(config: config::Redis) -> Self {
+    pub fn new(config: &config::Redis) -> Self {
         Self::with(config, CAPACITY_MAX)
     }
 
-    pub fn with(config: config::Redis, entries_max: usize) -> Self {
+    pub fn with(config: &config::Redis, entries_max: usize) -> Self {
         let (rt, namespace) = (TokioRuntime::handle(), config.namespace.clone());
-        let redis = Redis::new(rt.clone(), config);
+        let redis = Redis::new(rt.clone(), endpoint(config));
         let cache = Arc::new(RedisCache::new(Arc::clone(&redis), entries_max));
         Self { rt, redis, cache, namespace }
     }

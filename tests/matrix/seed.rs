@@ -15,6 +15,7 @@ use crate::{
         world::{ORDINARY, STAR, World, candidates},
     },
     stack::Stack,
+    support::servers::endpoint,
 };
 
 /// Followers of the star that only read: enough for a fan-out of several jobs.
@@ -62,7 +63,8 @@ pub async fn seed(stack: &Stack, dice: &mut Dice) -> World {
     let mut people: Vec<_> = people.buffered(AT_ONCE).collect().await;
     let passive = people.split_off(STAR + 1);
     // Tokens outlive any run if they are made with the signing key.
-    let stores = UserStores::open(&TokioRuntime::handle(), &stack.postgres, false).await.unwrap();
+    let stores =
+        UserStores::open(&TokioRuntime::handle(), &endpoint(&stack.postgres), false).await.unwrap();
     let keys = stores.keys.load().await.unwrap();
     let key = keys.first().expect("the first start has made a key");
     let mut world = World::new(people, passive, SigningKey::new(&key.kid, &key.seed).unwrap());

@@ -16,6 +16,7 @@ use chirp::{
             hints::EmbeddedHints,
             sqlite::Options,
         },
+        endpoint::Endpoint,
         redis::{Redis, RedisCache, RedisHints},
         sns_sqs::SnsSqsBus,
     },
@@ -90,11 +91,13 @@ impl Side {
             config
         };
         let (patient, config) = (own(servers.patient()), own(servers.config.clone()));
-        cassandra::migrate(rt, &patient.cassandra).await.unwrap();
-        let loader = CassandraTimelineStore::open(rt, &patient.cassandra).await.unwrap();
+        let endpoint = Endpoint::configured(rt, &patient.cassandra);
+        cassandra::migrate(rt, &endpoint).await.unwrap();
+        let loader = CassandraTimelineStore::open(rt, &endpoint).await.unwrap();
         load::pairs(&loader, edges).await;
-        let store = Arc::new(CassandraTimelineStore::open(rt, &config.cassandra).await.unwrap());
-        let redis = Redis::new(rt.clone(), config.redis.clone());
+        let endpoint = Endpoint::configured(rt, &config.cassandra);
+        let store = Arc::new(CassandraTimelineStore::open(rt, &endpoint).await.unwrap());
+        let redis = Redis::new(rt.clone(), Endpoint::configured(rt, &config.redis));
         let cache = Arc::new(RedisCache::new(Arc::clone(&redis), CAPACITY_MAX));
         let bus = Arc::new(SnsSqsBus::open(&config.aws, rt.clone()).await.unwrap());
         let circuit = |server| Circuit::new(server, rt, metrics);

@@ -28,7 +28,9 @@ use scylla::{
 };
 
 use super::{
+    super::endpoint::Endpoint,
     fault::{Fault, Tally, brief},
+    login::ByToken,
     open::OpenError,
     statements::Statements,
     tls,
@@ -66,7 +68,11 @@ impl std::fmt::Debug for Cql {
 }
 
 /// Connects to one of the nodes, and learns the others from it.
-pub(super) async fn connect(rt: &Rt, config: &config::Cassandra) -> Result<Session, OpenError> {
+pub(super) async fn connect(
+    rt: &Rt,
+    endpoint: &Endpoint<config::Cassandra>,
+) -> Result<Session, OpenError> {
+    let config = &endpoint.config;
     let connections = usize::try_from(config.connections).unwrap_or(usize::MAX);
     let profile = ExecutionProfile::builder()
         // [`Cql`] counts, as its bound covers all tries.
@@ -88,7 +94,12 @@ pub(super) async fn connect(rt: &Rt, config: &config::Cassandra) -> Result<Sessi
         .keyspaces_to_fetch([&config.keyspace])
         .tls_context(tls::context(config)?);
     if !config.username.is_empty() {
-        builder = builder.user(&config.username, &config.password.0);
+        // Also now, as the driver would say it in many words, and the reason last.
+        let token = rt.timeout(config.connect_timeout(), endpoint.tokens.token()).await;
+        token
+            .map_err(|_| OpenError::silent(config, config.connect_timeout()))?
+            .map_err(|error| OpenError::login(config, error))?;
+        builder = builder.authenticator_provider(Arc::new(ByToken(endpoint.clone())));
     }
     let limit = open_max(config);
     let built = rt.timeout(limit, Box::pin(builder.build())).await;
@@ -102,8 +113,8 @@ pub(super) async fn connect(rt: &Rt, config: &config::Cassandra) -> Result<Sessi
 ///
 /// # Errors
 /// [`OpenError`].
-pub async fn answers(rt: &Rt, config: &config::Cassandra) -> Result<(), OpenError> {
-    connect(rt, config).await.map(drop)
+pub async fn answers(rt: &Rt, endpoint: &Endpoint<config::Cassandra>) -> Result<(), OpenError> {
+    connect(rt, endpoint).await.map(drop)
 }
 
 /// The longest that connecting may take: a connection to each node, and what is asked over one.

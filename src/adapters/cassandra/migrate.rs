@@ -19,7 +19,9 @@ use scylla::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{cql::connect, fault::brief, open::OpenError, statements::in_keyspace};
+use super::{
+    super::endpoint::Endpoint, cql::connect, fault::brief, open::OpenError, statements::in_keyspace,
+};
 use crate::{config, rt::Rt};
 
 /// The longest that all steps may take; far above what they need on a cluster that works.
@@ -117,8 +119,8 @@ fn own(table: &str, (name, kind): (&str, &str)) -> Column {
 ///
 /// # Errors
 /// [`OpenError`]; what was made stays, and the next call goes on from there.
-pub async fn migrate(rt: &Rt, config: &config::Cassandra) -> Result<(), OpenError> {
-    migrate_to(rt, config, STEPS).await
+pub async fn migrate(rt: &Rt, endpoint: &Endpoint<config::Cassandra>) -> Result<(), OpenError> {
+    migrate_to(rt, endpoint, STEPS).await
 }
 
 /// [`migrate`] with the steps of another release.
@@ -127,14 +129,15 @@ pub async fn migrate(rt: &Rt, config: &config::Cassandra) -> Result<(), OpenErro
 /// As [`migrate`].
 pub async fn migrate_to(
     rt: &Rt,
-    config: &config::Cassandra,
+    endpoint: &Endpoint<config::Cassandra>,
     steps: &[Step],
 ) -> Result<(), OpenError> {
+    let config = &endpoint.config;
     let late = || {
         let why = format!("making them took more than {} s", MIGRATE_MAX.as_secs());
         OpenError::schema(config, why)
     };
-    rt.timeout(MIGRATE_MAX, Box::pin(take_all(rt, config, steps)))
+    rt.timeout(MIGRATE_MAX, Box::pin(take_all(rt, endpoint, steps)))
         .await
         .unwrap_or_else(|_| Err(late()))
 }
@@ -144,9 +147,13 @@ pub async fn migrate_to(
 ///
 /// # Errors
 /// [`OpenError`] if they cannot be read, or are made by a release that this one cannot work beside.
-pub async fn check(rt: &Rt, config: &config::Cassandra) -> Result<Vec<String>, OpenError> {
+pub async fn check(
+    rt: &Rt,
+    endpoint: &Endpoint<config::Cassandra>,
+) -> Result<Vec<String>, OpenError> {
+    let config = &endpoint.config;
     let work = async {
-        let session = connect(rt, config).await?;
+        let session = connect(rt, endpoint).await?;
         missing(&session, config).await
     };
     let late = |_| {
@@ -170,8 +177,12 @@ pub(super) async fn missing(
     Ok(STEPS.iter().filter(lacks).map(|s| format!("{:04} {}", s.number, s.name)).collect())
 }
 
-async fn take_all(rt: &Rt, config: &config::Cassandra, steps: &[Step]) -> Result<(), OpenError> {
-    let session = connect(rt, config).await?;
+async fn take_all(
+    rt: &Rt,
+    endpoint: &Endpoint<config::Cassandra>,
+    steps: &[Step],
+) -> Result<(), OpenError> {
+    let (config, session) = (&endpoint.config, connect(rt, endpoint).await?);
     let schema = Schema { session: &session, config };
     // Other strategies count replicas without regard to data centres, and `LOCAL_QUORUM` is of one.
     let replicas = config.replicas;

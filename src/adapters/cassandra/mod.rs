@@ -12,6 +12,7 @@ pub mod store;
 
 mod cql;
 mod fault;
+mod login;
 mod statements;
 mod tls;
 mod years;

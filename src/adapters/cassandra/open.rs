@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use scylla::errors::NewSessionError;
 
-use super::fault::brief;
-use crate::config;
+use crate::{config, ports::StoreError};
 
 /// Why the store cannot be used; one variant per thing that a person can do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +15,14 @@ pub enum OpenError {
         /// The nodes that were tried.
         addresses: String,
         /// What came back.
+        why: String,
+    },
+    /// There is nothing to log in with.
+    #[error("nobody logs in to Cassandra at {addresses}: {why}")]
+    Login {
+        /// The nodes that would be tried.
+        addresses: String,
+        /// What is wrong with it.
         why: String,
     },
     /// The certificates to trust cannot be had.
@@ -56,7 +63,14 @@ fn list(missing: &[String]) -> String {
 
 impl OpenError {
     pub(super) fn unreachable(config: &config::Cassandra, error: &NewSessionError) -> Self {
-        Self::Unreachable { addresses: config.addresses.clone(), why: brief(error) }
+        let text = error.to_string();
+        // The reason comes last, after what was tried.
+        let why = text.rsplit("failed with: ").next().unwrap_or_default().to_owned();
+        Self::Unreachable { addresses: config.addresses.clone(), why }
+    }
+
+    pub(super) fn login(config: &config::Cassandra, error: StoreError) -> Self {
+        Self::Login { addresses: config.addresses.clone(), why: error.message }
     }
 
     pub(super) fn silent(config: &config::Cassandra, after: Duration) -> Self {

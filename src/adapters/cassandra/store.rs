@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use scylla::value::MaybeUnset;
 
 use super::{
+    super::endpoint::Endpoint,
     cql::{AuthorColumns, Cql, Work},
     fault::{Fault, Tally},
     followers::BigAuthors,
@@ -62,8 +63,9 @@ impl CassandraTimelineStore {
     ///
     /// # Errors
     /// [`OpenError`], within the time of a few calls.
-    pub async fn open(rt: &Rt, config: &config::Cassandra) -> Result<Self, OpenError> {
-        let session = super::cql::connect(rt, config).await?;
+    pub async fn open(rt: &Rt, endpoint: &Endpoint<config::Cassandra>) -> Result<Self, OpenError> {
+        let config = &endpoint.config;
+        let session = super::cql::connect(rt, endpoint).await?;
         let missing = rt.timeout(config.call(), missing(&session, config));
         let missing =
             missing.await.unwrap_or_else(|_| Err(OpenError::silent(config, config.call())))?;

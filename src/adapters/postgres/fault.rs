@@ -17,6 +17,9 @@ pub(super) enum Fault {
     /// The caller asked for what its port does not allow; nothing was written.
     #[error("{0}")]
     Refused(&'static str),
+    /// There is nothing to log in with.
+    #[error("{}", .0.message)]
+    Login(StoreError),
     /// The call took longer than it may.
     #[error("no answer within {0} ms")]
     Late(u128),
@@ -43,8 +46,14 @@ impl Fault {
         match self {
             Self::Sql(error) => refusal(error).is_some_and(|e| e.severity() == PgSeverity::Error),
             Self::Refused(_) => true,
-            Self::Corrupt(_) | Self::Late(_) => false,
+            Self::Corrupt(_) | Self::Login(_) | Self::Late(_) => false,
         }
+    }
+
+    /// Whether the server does not know who logs in, or does not believe it.
+    pub(super) fn is_login(&self) -> bool {
+        let Self::Sql(error) = self else { return false };
+        refusal(error).is_some_and(|refused| matches!(refused.code(), "28000" | "28P01"))
     }
 
     /// Whether the connection is as good as before.
@@ -83,6 +92,7 @@ impl Fault {
             Self::Sql(error) => kind_of(error),
             Self::Corrupt(_) => Kind::Corrupt,
             Self::Refused(_) => Kind::Unavailable,
+            Self::Login(error) => error.kind,
             Self::Late(_) => Kind::Timeout,
         };
         StoreError::new(kind, store, self.to_string())

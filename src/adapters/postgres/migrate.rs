@@ -7,14 +7,13 @@
 use std::time::Duration;
 
 use sqlx_core::{
-    connection::ConnectOptions as _,
     migrate::{Migrate as _, MigrateError, Migration, MigrationType, Migrator},
     query_scalar::query_scalar,
     sql_str::SqlSafeStr as _,
 };
 use sqlx_postgres::{PgConnection, Postgres};
 
-use super::{pool::options, stores::OpenError};
+use super::{super::endpoint::Endpoint, server::open, stores::OpenError};
 use crate::{config, rt::Rt};
 
 /// Where the library notes which steps were taken.
@@ -93,19 +92,19 @@ impl Steps {
 /// [`OpenError`]; every step was taken whole or not at all.
 pub async fn migrate(
     rt: &Rt,
-    config: &config::Postgres,
+    endpoint: &Endpoint<config::Postgres>,
     database: &str,
     steps: Steps,
 ) -> Result<(), OpenError> {
     let take = async {
-        let mut conn = connect(rt, config, database).await?;
+        let mut conn = connect(rt, endpoint, database).await?;
         // Its end ends the lock, whatever happened.
         let taken = steps.migrator().run_direct(None, &mut conn, false).await;
-        taken.map_err(|error| failed(config, database, error))
+        taken.map_err(|error| failed(&endpoint.config, database, error))
     };
     rt.timeout(MIGRATE_MAX, take)
         .await
-        .unwrap_or_else(|_| Err(OpenError::late(config, MIGRATE_MAX)))
+        .unwrap_or_else(|_| Err(OpenError::late(&endpoint.config, MIGRATE_MAX)))
 }
 
 /// The steps that `database` lacks, by number and name. Changes nothing.
@@ -114,24 +113,24 @@ pub async fn migrate(
 /// [`OpenError`].
 pub async fn missing(
     rt: &Rt,
-    config: &config::Postgres,
+    endpoint: &Endpoint<config::Postgres>,
     database: &str,
     steps: Steps,
 ) -> Result<Vec<String>, OpenError> {
     let look = async {
-        let mut conn = connect(rt, config, database).await?;
+        let mut conn = connect(rt, endpoint, database).await?;
         let there = query_scalar::<Postgres, bool>("select to_regclass($1) is not null");
         let there = there.bind(NOTES).fetch_one(&mut conn).await;
-        if !there.map_err(|error| OpenError::of(config, database, &error))? {
+        if !there.map_err(|error| OpenError::of(&endpoint.config, database, &error))? {
             return Ok(steps.without(&[]));
         }
         let taken = conn.list_applied_migrations(NOTES).await;
-        let taken = taken.map_err(|error| failed(config, database, error))?;
+        let taken = taken.map_err(|error| failed(&endpoint.config, database, error))?;
         Ok(steps.without(&taken.iter().map(|step| step.version).collect::<Vec<_>>()))
     };
     rt.timeout(MIGRATE_MAX, look)
         .await
-        .unwrap_or_else(|_| Err(OpenError::late(config, MIGRATE_MAX)))
+        .unwrap_or_else(|_| Err(OpenError::late(&endpoint.config, MIGRATE_MAX)))
 }
 
 /// Refuses a `database` that lacks steps.
@@ -140,11 +139,11 @@ pub async fn missing(
 /// [`OpenError::Behind`], and as [`missing`].
 pub async fn check(
     rt: &Rt,
-    config: &config::Postgres,
+    endpoint: &Endpoint<config::Postgres>,
     database: &str,
     steps: Steps,
 ) -> Result<(), OpenError> {
-    let missing = missing(rt, config, database, steps).await?;
+    let missing = missing(rt, endpoint, database, steps).await?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -153,14 +152,11 @@ pub async fn check(
 
 async fn connect(
     rt: &Rt,
-    config: &config::Postgres,
+    endpoint: &Endpoint<config::Postgres>,
     database: &str,
 ) -> Result<PgConnection, OpenError> {
-    let options = options(config, database).options(SERVER_LIMITS);
-    match rt.timeout(CONNECT_MAX, Box::pin(options.connect())).await {
-        Ok(connected) => connected.map_err(|error| OpenError::of(config, database, &error)),
-        Err(_) => Err(OpenError::late(config, CONNECT_MAX)),
-    }
+    let opened = rt.timeout(CONNECT_MAX, Box::pin(open(endpoint, database, &SERVER_LIMITS))).await;
+    opened.unwrap_or_else(|_| Err(OpenError::late(&endpoint.config, CONNECT_MAX)))
 }
 
 fn failed(config: &config::Postgres, database: &str, error: MigrateError) -> OpenError {

@@ -13,6 +13,9 @@
 //! statement was answered. A commit that comes late therefore comes from a transaction that still
 //! holds the row, and whoever is later waits for the row; or the server has ended the transaction,
 //! and the commit finds nothing.
+//!
+//! What logs in is asked for when a connection is about to be made, and when the server has refused
+//! what was known.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -24,7 +27,7 @@ use sqlx_core::{
 };
 use sqlx_postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode, Postgres};
 
-use super::fault::Fault;
+use super::{super::endpoint::Endpoint, fault::Fault};
 use crate::{
     config,
     ports::{Outcome, Read},
@@ -58,6 +61,7 @@ pub struct Pg {
     rt: Rt,
     call_max: Duration,
     database: Arc<str>,
+    endpoint: Endpoint<config::Postgres>,
 }
 
 impl fmt::Debug for Pg {
@@ -67,7 +71,7 @@ impl fmt::Debug for Pg {
     }
 }
 
-/// How to reach `database`, without limits of time.
+/// How to reach `database`, without limits of time and without a password.
 pub(super) fn options(config: &config::Postgres, database: &str) -> PgConnectOptions {
     let tls = match config.tls.as_str() {
         "disable" => PgSslMode::Disable,
@@ -79,7 +83,6 @@ pub(super) fn options(config: &config::Postgres, database: &str) -> PgConnectOpt
         .host(&config.host)
         .port(config.port)
         .username(&config.user)
-        .password(&config.password.0)
         .database(database)
         .ssl_mode(tls)
         .application_name("chirp")
@@ -96,7 +99,8 @@ pub(super) fn options(config: &config::Postgres, database: &str) -> PgConnectOpt
 impl Pg {
     /// A pool over `database`. Connects when it is first used.
     #[must_use]
-    pub fn new(rt: &Rt, config: &config::Postgres, database: &str) -> Self {
+    pub fn new(rt: &Rt, endpoint: &Endpoint<config::Postgres>, database: &str) -> Self {
+        let config = &endpoint.config;
         let options = options(config, database).options([
             ("statement_timeout", config.statement_ms),
             ("lock_timeout", config.lock_ms),
@@ -117,7 +121,8 @@ impl Pg {
                 .boxed()
             })
             .connect_lazy_with(options);
-        Self { pool, rt: rt.clone(), call_max: config.call(), database: database.into() }
+        let (call_max, endpoint) = (config.call(), endpoint.clone());
+        Self { pool, rt: rt.clone(), call_max, database: database.into(), endpoint }
     }
 
     /// Refuses further calls from now on; the future waits until every connection is closed, which
@@ -218,10 +223,32 @@ impl Pg {
     }
 
     async fn acquire(&self, deadline: Instant) -> Result<Held, Fault> {
-        let left = deadline.since(self.rt.now());
-        let late = |_| Err(Error::PoolTimedOut);
-        let conn = self.rt.timeout(left, self.pool.acquire()).await.unwrap_or_else(late)?;
-        Ok(Held { conn: Some(conn), whole: false, pg: self.clone() })
+        let left = || deadline.since(self.rt.now());
+        let may_connect = self.pool.size() < self.endpoint.config.connections_max;
+        let mut asks = may_connect && self.pool.num_idle() == 0;
+        loop {
+            if asks {
+                let limit = left().min(self.endpoint.config.acquire());
+                let asked = self.rt.timeout(limit, self.log_in()).await;
+                asked.unwrap_or_else(|_| Err(Fault::Late(limit.as_millis())))?;
+            }
+            let late = |_| Err(Error::PoolTimedOut);
+            let acquired = self.rt.timeout(left(), self.pool.acquire()).await.unwrap_or_else(late);
+            match acquired.map_err(Fault::from) {
+                Ok(conn) => return Ok(Held { conn: Some(conn), whole: false, pg: self.clone() }),
+                // An idle connection was dead, and another was tried in its place.
+                Err(fault) if fault.is_login() && !asks => asks = true,
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// Learns what the next connection logs in with.
+    async fn log_in(&self) -> Result<(), Fault> {
+        let token = self.endpoint.tokens.token().await.map_err(Fault::Login)?;
+        let options = PgConnectOptions::clone(&self.pool.connect_options());
+        self.pool.set_connect_options(options.password(&token.0));
+        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! A server of its own that was just started: whether it answers, and its databases.
+//! One connection to a server: for schemas, whether it answers, and its databases.
 
 use sqlx_core::{
     connection::ConnectOptions as _, error::Error, query_scalar::query_scalar, raw_sql::raw_sql,
@@ -6,7 +6,7 @@ use sqlx_core::{
 };
 use sqlx_postgres::{PgConnection, Postgres};
 
-use super::{pool::options, stores::OpenError};
+use super::{super::endpoint::Endpoint, pool::options, stores::OpenError};
 use crate::config;
 
 /// The database that every server has.
@@ -18,8 +18,8 @@ const EXISTS: [&str; 2] = ["42P04", "23505"];
 ///
 /// # Errors
 /// [`OpenError`].
-pub async fn answers(config: &config::Postgres) -> Result<(), OpenError> {
-    let mut conn = connect(config).await?;
+pub async fn answers(endpoint: &Endpoint<config::Postgres>) -> Result<(), OpenError> {
+    let (config, mut conn) = (&endpoint.config, open(endpoint, FIRST, &[]).await?);
     let one = query_scalar::<Postgres, i32>("SELECT 1").fetch_one(&mut conn).await;
     one.map(drop).map_err(|error| OpenError::of(config, FIRST, &error))
 }
@@ -29,8 +29,8 @@ pub async fn answers(config: &config::Postgres) -> Result<(), OpenError> {
 ///
 /// # Errors
 /// [`OpenError`].
-pub async fn create_databases(config: &config::Postgres) -> Result<(), OpenError> {
-    let mut conn = connect(config).await?;
+pub async fn create_databases(endpoint: &Endpoint<config::Postgres>) -> Result<(), OpenError> {
+    let (config, mut conn) = (&endpoint.config, open(endpoint, FIRST, &[]).await?);
     for database in [&config.user_database, &config.tweet_database] {
         let made = create(&mut conn, database).await;
         made.map_err(|error| OpenError::of(config, database, &error))?;
@@ -38,9 +38,19 @@ pub async fn create_databases(config: &config::Postgres) -> Result<(), OpenError
     Ok(())
 }
 
-async fn connect(config: &config::Postgres) -> Result<PgConnection, OpenError> {
-    let conn = options(config, FIRST).connect().await;
-    conn.map_err(|error| OpenError::of(config, FIRST, &error))
+/// Connects to `database`, with `limits` of the server. The caller bounds the time.
+///
+/// # Errors
+/// [`OpenError`].
+pub(super) async fn open(
+    endpoint: &Endpoint<config::Postgres>,
+    database: &str,
+    limits: &[(&str, &str)],
+) -> Result<PgConnection, OpenError> {
+    let config = &endpoint.config;
+    let token = endpoint.tokens.token().await.map_err(|error| OpenError::login(config, error))?;
+    let options = options(config, database).password(&token.0).options(limits.iter().copied());
+    options.connect().await.map_err(|error| OpenError::of(config, database, &error))
 }
 
 async fn create(conn: &mut PgConnection, database: &str) -> Result<(), Error> {

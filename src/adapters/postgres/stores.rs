@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use sqlx_core::{error::Error, migrate::MigrateError};
 
 use super::{
+    super::endpoint::Endpoint,
     Pg,
     graph::PgGraph,
     keys::PgKeys,
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     config,
-    ports::{GraphStore, KeyStore, MediaStore, Outbox, TweetStore, UserStore},
+    ports::{GraphStore, KeyStore, MediaStore, Outbox, StoreError, TweetStore, UserStore},
     rt::Rt,
 };
 
@@ -32,6 +33,14 @@ pub enum OpenError {
         /// Host and port.
         address: String,
         /// What came back.
+        why: String,
+    },
+    /// There is nothing to log in with.
+    #[error("nobody logs in to PostgreSQL at {address}: {why}")]
+    Login {
+        /// Host and port.
+        address: String,
+        /// What is wrong with it.
         why: String,
     },
     /// The server does not let this user into this database, or has no such database.
@@ -65,7 +74,7 @@ impl OpenError {
     /// server may not be there yet, or be so young that it has no users and databases.
     #[must_use]
     pub const fn passes(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Refused { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Login { .. } | Self::Refused { .. })
     }
 
     pub(super) fn of(config: &config::Postgres, database: &str, error: &Error) -> Self {
@@ -74,8 +83,11 @@ impl OpenError {
             let why = refusal.message().to_owned();
             return Self::Refused { database: database.to_owned(), why };
         }
-        let (address, why) = (format!("{}:{}", config.host, config.port), error.to_string());
-        Self::Unreachable { address, why }
+        Self::Unreachable { address: address(config), why: error.to_string() }
+    }
+
+    pub(super) fn login(config: &config::Postgres, error: StoreError) -> Self {
+        Self::Login { address: address(config), why: error.message }
     }
 
     pub(super) fn schema(database: &str, error: &MigrateError) -> Self {
@@ -85,8 +97,12 @@ impl OpenError {
     /// A server that is silent, or a step that takes its time and may be done by the next attempt.
     pub(super) fn late(config: &config::Postgres, after: Duration) -> Self {
         let why = format!("no answer within {} s", after.as_secs());
-        Self::Unreachable { address: format!("{}:{}", config.host, config.port), why }
+        Self::Unreachable { address: address(config), why }
     }
+}
+
+fn address(config: &config::Postgres) -> String {
+    format!("{}:{}", config.host, config.port)
 }
 
 /// The user role's stores.
@@ -119,15 +135,15 @@ pub struct TweetStores {
 
 async fn prepare(
     rt: &Rt,
-    config: &config::Postgres,
+    endpoint: &Endpoint<config::Postgres>,
     database: &str,
     steps: Steps,
     migrate: bool,
 ) -> Result<(), OpenError> {
     if migrate {
-        migrate::migrate(rt, config, database, steps).await
+        migrate::migrate(rt, endpoint, database, steps).await
     } else {
-        migrate::check(rt, config, database, steps).await
+        migrate::check(rt, endpoint, database, steps).await
     }
 }
 
@@ -138,11 +154,12 @@ impl UserStores {
     /// [`OpenError`].
     pub async fn open(
         rt: &Rt,
-        config: &config::Postgres,
+        endpoint: &Endpoint<config::Postgres>,
         migrate: bool,
     ) -> Result<Self, OpenError> {
-        prepare(rt, config, &config.user_database, USER, migrate).await?;
-        Ok(Self::over(Pg::new(rt, config, &config.user_database)))
+        let database = &endpoint.config.user_database;
+        prepare(rt, endpoint, database, USER, migrate).await?;
+        Ok(Self::over(Pg::new(rt, endpoint, database)))
     }
 
     /// Over a pool whose database is up to date.
@@ -165,11 +182,12 @@ impl TweetStores {
     /// [`OpenError`].
     pub async fn open(
         rt: &Rt,
-        config: &config::Postgres,
+        endpoint: &Endpoint<config::Postgres>,
         migrate: bool,
     ) -> Result<Self, OpenError> {
-        prepare(rt, config, &config.tweet_database, TWEET, migrate).await?;
-        Ok(Self::over(Pg::new(rt, config, &config.tweet_database)))
+        let database = &endpoint.config.tweet_database;
+        prepare(rt, endpoint, database, TWEET, migrate).await?;
+        Ok(Self::over(Pg::new(rt, endpoint, database)))
     }
 
     /// Over a pool whose database is up to date.

@@ -238,9 +238,11 @@ impl Listener {
         let rt = &self.redis.rt;
         let addresses = self.redis.router.addresses();
         let address = addresses.get(turn % addresses.len().max(1))?;
-        let client = node::client(&self.redis.config, address)?;
-        let connect = client.get_async_pubsub();
-        let pubsub = rt.timeout(self.redis.config.connect_timeout(), connect).await.ok()?.ok()?;
+        let connect = async {
+            let client = node::client(rt, &self.redis.endpoint, address).await.ok()?;
+            client.get_async_pubsub().await.ok()
+        };
+        let pubsub = rt.timeout(self.redis.config.connect_timeout(), connect).await.ok()??;
         let (mut sink, mut messages) = pubsub.split();
         let mut have = BTreeSet::new();
         loop {

@@ -43,6 +43,7 @@ use self::{
     router::Router,
 };
 pub use self::{hints::RedisHints, limiter::RedisLimiter};
+use super::endpoint::Endpoint;
 use crate::{
     config,
     domain::{Token, ring::CAPACITY_MAX},
@@ -70,16 +71,17 @@ pub const BODY_TTL: Duration = Duration::from_hours(7 * 24);
 pub struct Redis {
     rt: Rt,
     config: Arc<config::Redis>,
+    endpoint: Endpoint<config::Redis>,
     router: Router,
 }
 
 impl Redis {
     /// Nothing is asked of a server yet.
     #[must_use]
-    pub fn new(rt: Rt, config: config::Redis) -> Arc<Self> {
-        let config = Arc::new(config);
-        let router = Router::new(rt.clone(), Arc::clone(&config));
-        Arc::new(Self { rt, config, router })
+    pub fn new(rt: Rt, endpoint: Endpoint<config::Redis>) -> Arc<Self> {
+        let config = Arc::clone(&endpoint.config);
+        let router = Router::new(rt.clone(), endpoint.clone());
+        Arc::new(Self { rt, config, endpoint, router })
     }
 
     /// Asks a server whether it is there.

@@ -20,6 +20,7 @@ use redis::{
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
+    super::endpoint::Endpoint,
     fault::{Answer, Fault, answer, connection},
     scripts::SCRIPTS,
     slots::tag_of,
@@ -111,16 +112,25 @@ pub(super) struct Node {
     pub(super) address: String,
     rt: Rt,
     config: Arc<config::Redis>,
-    client: Client,
+    endpoint: Endpoint<config::Redis>,
     reads: Lanes,
     writes: Lanes,
 }
 
-/// How to reach the server at `address`; `None` if that is not `host:port`, or the file of authorities
-/// cannot be used.
-pub(super) fn client(config: &config::Redis, address: &str) -> Option<Client> {
-    let (host, port) = config::host_port(address)?;
-    let host = host.to_owned();
+/// How to reach the server at `address` with what logs in now. Asked for each connection, so that a
+/// password or a file of authorities that was changed is used.
+pub(super) async fn client(
+    rt: &Rt,
+    endpoint: &Endpoint<config::Redis>,
+    address: &str,
+) -> Result<Client, Fault> {
+    let refused = |text: String| Fault::refused(Kind::Unavailable, text);
+    let config = Arc::clone(&endpoint.config);
+    let token = endpoint.tokens.token().await.map_err(|e| Fault::refused(e.kind, e.message))?;
+    let Some((host, port)) = config::host_port(address) else {
+        return Err(refused(format!("`{address}` is not `host:port`")));
+    };
+    let (host, address) = (host.to_owned(), address.to_owned());
     let addr = if config.tls {
         ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
     } else {
@@ -130,30 +140,36 @@ pub(super) fn client(config: &config::Redis, address: &str) -> Option<Client> {
     if !config.username.is_empty() {
         login = login.set_username(&config.username);
     }
-    if !config.password.0.is_empty() {
-        login = login.set_password(&config.password.0);
+    if !token.0.is_empty() {
+        login = login.set_password(&token.0);
     }
     let tcp = TcpSettings::default().set_nodelay(true);
-    let info = addr.into_connection_info().ok()?;
+    let info = addr.into_connection_info();
+    let info = info.map_err(|error| refused(format!("{address}: {}", connection(&error))))?;
     let info = info.set_tcp_settings(tcp).set_redis_settings(login);
-    if !config.tls || config.ca_file.is_empty() {
-        return Client::open(info).ok();
-    }
-    let root_cert = Some(std::fs::read(&config.ca_file).ok()?);
-    Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert }).ok()
+    let made = if config.tls && !config.ca_file.is_empty() {
+        let file = config.ca_file.clone();
+        let pem = rt.blocking(move || std::fs::read(file)).await;
+        let pem = pem.unwrap_or_else(|| Err(std::io::Error::other("a panic")));
+        let pem = pem.map_err(|error| refused(format!("{}: {error}", config.ca_file)))?;
+        Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(pem) })
+    } else {
+        Client::open(info)
+    };
+    made.map_err(|error| refused(format!("{address}: {}", connection(&error))))
 }
 
 impl Node {
-    /// As [`client`].
-    pub(super) fn new(rt: &Rt, config: &Arc<config::Redis>, address: &str) -> Option<Self> {
-        Some(Self {
+    pub(super) fn new(rt: &Rt, endpoint: &Endpoint<config::Redis>, address: &str) -> Self {
+        let config = Arc::clone(&endpoint.config);
+        Self {
             address: address.to_owned(),
             rt: rt.clone(),
-            config: Arc::clone(config),
-            client: client(config, address)?,
+            endpoint: endpoint.clone(),
             reads: Lanes::new(config.read_connections),
             writes: Lanes::new(config.write_connections),
-        })
+            config,
+        }
     }
 
     /// Sends commands in pipelines and gives an answer for each, in order. `asking`: the slot is just
@@ -310,21 +326,13 @@ impl Node {
         {
             return Err(fault.clone());
         }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(QUEUE_MAX);
-        let connect = self.client.get_multiplexed_async_connection_with_config(&config);
-        let fault = match self.rt.timeout(self.config.connect_timeout(), connect).await {
+        let fault = match self.rt.timeout(self.config.connect_timeout(), self.connect()).await {
             Ok(Ok(open)) => {
                 state.made += 1;
                 state.refused = None;
                 return Ok((state.made, state.open.insert(open).clone()));
             }
-            Ok(Err(error)) => {
-                let text = format!("{}: {}", self.address, connection(&error));
-                Fault::refused(Kind::Unavailable, text)
-            }
+            Ok(Err(fault)) => fault,
             Err(_) => {
                 let text = format!("{} could not be reached in time", self.address);
                 Fault::refused(Kind::Timeout, text)
@@ -332,6 +340,19 @@ impl Node {
         };
         state.refused = Some((self.rt.now().plus(REFUSED_FOR), fault.clone()));
         Err(fault)
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, Fault> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(QUEUE_MAX);
+        let client = client(&self.rt, &self.endpoint, &self.address).await?;
+        let connected = client.get_multiplexed_async_connection_with_config(&config).await;
+        connected.map_err(|error| {
+            let text = format!("{}: {}", self.address, connection(&error));
+            Fault::refused(Kind::Unavailable, text)
+        })
     }
 
     /// Drops a connection, so that the next caller makes another.

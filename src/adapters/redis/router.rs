@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use redis::Value;
 
 use super::{
+    super::endpoint::Endpoint,
     fault::{Answer, Fault},
     node::{Call, Node, Purpose},
     slots::{self, SLOTS, slot_of},
@@ -42,7 +43,7 @@ struct Item {
 /// Where commands go.
 pub(super) struct Router {
     rt: Rt,
-    config: Arc<config::Redis>,
+    endpoint: Endpoint<config::Redis>,
     nodes: Mutex<BTreeMap<String, Arc<Node>>>,
     /// The server of each slot; empty until it is known.
     slots: RwLock<Vec<Option<Arc<Node>>>>,
@@ -50,15 +51,19 @@ pub(super) struct Router {
 }
 
 impl Router {
-    pub(super) fn new(rt: Rt, config: Arc<config::Redis>) -> Self {
+    pub(super) fn new(rt: Rt, endpoint: Endpoint<config::Redis>) -> Self {
         let (nodes, slots, learnt) = Default::default();
-        Self { rt, config, nodes, slots, learnt }
+        Self { rt, endpoint, nodes, slots, learnt }
     }
 
     /// The servers that are known, to listen at one of them.
     pub(super) fn addresses(&self) -> Vec<String> {
         let known: Vec<String> = self.nodes.lock().keys().cloned().collect();
-        if known.is_empty() { self.config.nodes().map(str::to_owned).collect() } else { known }
+        if known.is_empty() {
+            self.endpoint.config.nodes().map(str::to_owned).collect()
+        } else {
+            known
+        }
     }
 
     /// Runs commands and gives what each answered, in their order.
@@ -109,7 +114,7 @@ impl Router {
         let mut left = Vec::new();
         for item in open.drain(..) {
             let (node, once) = match &item.hop {
-                Some((address, once)) => (self.node(address), *once),
+                Some((address, once)) => (Some(self.node(address)), *once),
                 None => (slots.get(slot_of(&calls[item.at].key)).cloned().flatten(), false),
             };
             match node {
@@ -128,14 +133,12 @@ impl Router {
         groups.into_iter().map(|((_, once), (node, items))| (node, once, items)).collect()
     }
 
-    fn node(&self, address: &str) -> Option<Arc<Node>> {
+    fn node(&self, address: &str) -> Arc<Node> {
         let mut nodes = self.nodes.lock();
-        if let Some(node) = nodes.get(address) {
-            return Some(Arc::clone(node));
-        }
-        let node = Arc::new(Node::new(&self.rt, &self.config, address)?);
-        nodes.insert(address.to_owned(), Arc::clone(&node));
-        Some(node)
+        let node = nodes
+            .entry(address.to_owned())
+            .or_insert_with(|| Arc::new(Node::new(&self.rt, &self.endpoint, address)));
+        Arc::clone(node)
     }
 
     /// Learns which server holds which slot. One caller does it, the others wait for that.
@@ -145,7 +148,7 @@ impl Router {
         if learnt.is_some_and(|at| at >= asked || asked.since(at) < LEARN_EVERY) {
             return;
         }
-        let slots = if self.config.cluster { self.ask().await } else { self.single() };
+        let slots = if self.endpoint.config.cluster { self.ask().await } else { self.single() };
         if let Some(slots) = slots {
             let keep = |_: &String, node: &mut Arc<Node>| {
                 slots.iter().flatten().any(|kept| kept.address == node.address)
@@ -157,14 +160,14 @@ impl Router {
     }
 
     fn single(&self) -> Option<Vec<Option<Arc<Node>>>> {
-        let node = self.node(self.config.nodes().next()?)?;
+        let node = self.node(self.endpoint.config.nodes().next()?);
         Some(vec![Some(node); SLOTS])
     }
 
     /// The first answer of some nodes that are asked at once: a dead one must not hold this up.
     async fn ask(&self) -> Option<Vec<Option<Arc<Node>>>> {
         let known: Vec<String> = self.nodes.lock().keys().cloned().collect();
-        let seeds = self.config.nodes().map(str::to_owned);
+        let seeds = self.endpoint.config.nodes().map(str::to_owned);
         let mut addresses: Vec<String> = known.into_iter().chain(seeds).collect();
         addresses.dedup();
         addresses.truncate(TEACHERS_MAX);
@@ -174,7 +177,7 @@ impl Router {
         let call = &call;
         let mut asked: FuturesUnordered<_> = addresses
             .iter()
-            .filter_map(|address| self.node(address))
+            .map(|address| self.node(address))
             .map(|node| async move {
                 match node.send(Purpose::Read, &[call], false).await.pop() {
                     Some(Answer::Done(value)) => slots::ranges(&value, &node.address),
@@ -195,7 +198,7 @@ impl Router {
         for range in ranges {
             let node = self.node(&range.address);
             // The ends were checked when the answer was read.
-            table[range.first..=range.last.max(range.first)].fill(node);
+            table[range.first..=range.last.max(range.first)].fill(Some(node));
         }
         table
     }

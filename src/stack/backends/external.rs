@@ -20,6 +20,7 @@ use crate::{
     adapters::{
         cassandra::{self, CassandraTimelineStore},
         circuit::{Circuit, Guarded, Intake},
+        endpoint::Endpoint,
         postgres::{
             self, TweetStores, UserStores,
             migrate::{self, Steps, TWEET, USER},
@@ -62,7 +63,7 @@ impl From<cassandra::OpenError> for Trouble {
     fn from(error: cassandra::OpenError) -> Self {
         let why = error.to_string();
         match error {
-            cassandra::OpenError::Unreachable { .. } => {
+            cassandra::OpenError::Unreachable { .. } | cassandra::OpenError::Login { .. } => {
                 Self { error: StackError::Store(why), passes: true }
             }
             cassandra::OpenError::Tls { .. } => {
@@ -104,14 +105,15 @@ pub(super) async fn open(
 ) -> Result<(Backends, Servers), StackError> {
     let has = |role: Role| roles.contains(&role);
     let migrate = config.backends.migrate;
+    let postgres = Endpoint::configured(rt, &config.postgres);
     let user = when(has(Role::User), || {
         attempts(rt, patience, "postgres of the user role", || {
-            UserStores::open(rt, &config.postgres, migrate)
+            UserStores::open(rt, &postgres, migrate)
         })
     });
     let tweet = when(has(Role::Tweet), || {
         attempts(rt, patience, "postgres of the tweet role", || {
-            TweetStores::open(rt, &config.postgres, migrate)
+            TweetStores::open(rt, &postgres, migrate)
         })
     });
     let copy = when(has(Role::Timeline), || {
@@ -120,7 +122,7 @@ pub(super) async fn open(
     let uses_bus = roles.iter().any(|role| *role != Role::Gateway);
     let bus =
         when(uses_bus, || attempts(rt, patience, "SNS and SQS", || bus(rt, config, patience)));
-    let redis = shared::Redis::new(rt.clone(), config.redis.clone());
+    let redis = shared::Redis::new(rt.clone(), Endpoint::configured(rt, &config.redis));
     let ping = async {
         match patience {
             // Whoever starts a whole stack wants to be told now.
@@ -242,10 +244,11 @@ async fn copy(
     config: &Config,
     migrate: bool,
 ) -> Result<Arc<dyn TimelineStore>, cassandra::OpenError> {
+    let endpoint = Endpoint::configured(rt, &config.cassandra);
     if migrate {
-        cassandra::migrate(rt, &config.cassandra).await?;
+        cassandra::migrate(rt, &endpoint).await?;
     }
-    let store = CassandraTimelineStore::open(rt, &config.cassandra).await?;
+    let store = CassandraTimelineStore::open(rt, &endpoint).await?;
     Ok(Arc::new(store))
 }
 
@@ -295,8 +298,9 @@ pub(in crate::stack) async fn outboxes(
     rt: &Rt,
     config: &Config,
 ) -> Result<Vec<Arc<dyn Outbox>>, StackError> {
-    let user = UserStores::open(rt, &config.postgres, false).await.map_err(Trouble::from)?;
-    let tweet = TweetStores::open(rt, &config.postgres, false).await.map_err(Trouble::from)?;
+    let postgres = Endpoint::configured(rt, &config.postgres);
+    let user = UserStores::open(rt, &postgres, false).await.map_err(Trouble::from)?;
+    let tweet = TweetStores::open(rt, &postgres, false).await.map_err(Trouble::from)?;
     Ok(vec![user.outbox, tweet.outbox])
 }
 
@@ -318,13 +322,14 @@ pub(in crate::stack) async fn lacking(
     config: &Config,
     roles: &[Role],
 ) -> Result<Vec<Lacking>, StackError> {
-    let mut all = Vec::new();
+    let (mut all, postgres) = (Vec::new(), Endpoint::configured(rt, &config.postgres));
     for (database, steps) in databases(config, roles) {
-        let missing = migrate::missing(rt, &config.postgres, database, steps).await;
+        let missing = migrate::missing(rt, &postgres, database, steps).await;
         all.push(Lacking { store: database.to_owned(), steps: missing.map_err(Trouble::from)? });
     }
     if roles.contains(&Role::Timeline) {
-        let missing = cassandra::check(rt, &config.cassandra).await.map_err(Trouble::from)?;
+        let endpoint = Endpoint::configured(rt, &config.cassandra);
+        let missing = cassandra::check(rt, &endpoint).await.map_err(Trouble::from)?;
         all.push(Lacking { store: config.cassandra.keyspace.clone(), steps: missing });
     }
     all.retain(|lacking| !lacking.steps.is_empty());
@@ -337,12 +342,14 @@ pub(in crate::stack) async fn migrate(
     config: &Config,
     roles: &[Role],
 ) -> Result<(), StackError> {
+    let postgres = Endpoint::configured(rt, &config.postgres);
     for (database, steps) in databases(config, roles) {
-        let taken = migrate::migrate(rt, &config.postgres, database, steps).await;
+        let taken = migrate::migrate(rt, &postgres, database, steps).await;
         taken.map_err(Trouble::from)?;
     }
     if roles.contains(&Role::Timeline) {
-        cassandra::migrate(rt, &config.cassandra).await.map_err(Trouble::from)?;
+        let endpoint = Endpoint::configured(rt, &config.cassandra);
+        cassandra::migrate(rt, &endpoint).await.map_err(Trouble::from)?;
     }
     if roles.contains(&Role::Tweet) && config.aws.ensure {
         let prepared = S3Blobs::new(&config.aws).await.prepare().await;

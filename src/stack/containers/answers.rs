@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Ready;
 use crate::{
-    adapters::{cassandra, postgres, redis as shared},
+    adapters::{cassandra, endpoint::Endpoint, postgres, redis as shared},
     config::Config,
     rt::tokio_rt::TokioRuntime,
     stack::client,
@@ -29,9 +29,16 @@ pub async fn answers(server: &'static str, port: u16) -> bool {
     let (rt, config) = (TokioRuntime::handle(), Ready { server, port }.leads(Config::default()));
     let asked = async {
         match server {
-            "postgres" => postgres::server::answers(&config.postgres).await.is_ok(),
-            "redis" => shared::Redis::new(rt, config.redis).ping().await.is_ok(),
-            "cassandra" => cassandra::answers(&rt, &config.cassandra).await.is_ok(),
+            "postgres" => postgres::server::answers(&Endpoint::configured(&rt, &config.postgres))
+                .await
+                .is_ok(),
+            "redis" => {
+                let endpoint = Endpoint::configured(&rt, &config.redis);
+                shared::Redis::new(rt, endpoint).ping().await.is_ok()
+            }
+            "cassandra" => {
+                cassandra::answers(&rt, &Endpoint::configured(&rt, &config.cassandra)).await.is_ok()
+            }
             _ => ministack(port).await,
         }
     };

@@ -13,7 +13,7 @@ mod trouble;
 
 use std::{
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -31,9 +31,9 @@ use super::{
     up::{Phase, Progress},
 };
 use crate::{
-    adapters::postgres,
+    adapters::{endpoint::Endpoint, postgres::server::create_databases},
     config::{self, Config, Secret},
-    rt::Shutdown,
+    rt::{Shutdown, tokio_rt::TokioRuntime},
 };
 
 /// The pause between two questions to a server that does not answer yet.
@@ -208,7 +208,8 @@ impl Plan<'_> {
         let servers = images::SERVERS.into_iter().zip(ports);
         let ready = try_join_all(servers.map(|(server, port)| self.one(server, port))).await?;
         let config = ready.iter().fold(self.config.clone(), |config, ready| ready.leads(config));
-        postgres::server::create_databases(&config.postgres)
+        let postgres = Endpoint::configured(&TokioRuntime::handle(), &config.postgres);
+        create_databases(&postgres)
             .await
             .map_err(|error| Trouble::Start { server: "postgres", why: error.to_string() })?;
         Ok(config)
@@ -390,6 +391,7 @@ impl Ready {
                     port,
                     user: of("POSTGRES_USER"),
                     password: Secret(of("POSTGRES_PASSWORD")),
+                    password_file: PathBuf::new(),
                     // On this machine's loopback, and the images have no certificate.
                     tls: "disable".to_owned(),
                     ..config.postgres
@@ -402,6 +404,7 @@ impl Ready {
                     tls: false,
                     username: String::new(),
                     password: Secret::default(),
+                    password_file: PathBuf::new(),
                     wait_replicas: 0,
                     ..config.redis
                 };
@@ -412,6 +415,7 @@ impl Ready {
                     tls: false,
                     username: String::new(),
                     password: Secret::default(),
+                    password_file: PathBuf::new(),
                     ..config.cassandra
                 };
             }

@@ -7,26 +7,13 @@ use chirp::{
     ports::{Kind, Outcome, StoredBody, TimelineStore},
 };
 
-use super::{Server, behind, tweet};
+use super::{ASKS_MAX, Server, behind, heals, tweet};
 use crate::support::{
     proxy::{Proxy, Rule},
     run::{Backend, answers},
     server::docker_does,
+    servers::endpoint,
 };
-
-/// How often a scenario asks before it gives up; more than the longest pause of the driver needs.
-const ASKS_MAX: u32 = 600;
-
-/// Asks until the store answers again.
-async fn heals(server: &Server, store: &dyn TimelineStore) {
-    for _ in 0..ASKS_MAX {
-        if store.author_tweets(UserId(1), Window::Latest, 9).await.is_ok() {
-            return;
-        }
-        server.rt.sleep(std::time::Duration::from_millis(100)).await;
-    }
-    panic!("it does not answer again");
-}
 
 /// With bounds that a scenario can wait for.
 fn impatient(config: &Cassandra) -> Cassandra {
@@ -94,7 +81,7 @@ pub async fn a_frozen_server_is_an_error_and_thawed_it_answers(server: Server) {
     let container = Server::order().start().await.unwrap();
     let address = format!("127.0.0.1:{}", container.port);
     let config = Cassandra { addresses: address.clone(), ..server.config.clone() };
-    answers(&container, || migrate(&server.rt, &config)).await;
+    answers(&container, async || migrate(&server.rt, &endpoint(&config)).await).await;
     let store = server.open(&impatient(&config)).await;
     docker_does(&["pause", container.id()]);
     for id in [20, 30, 40] {
@@ -106,7 +93,8 @@ pub async fn a_frozen_server_is_an_error_and_thawed_it_answers(server: Server) {
     let many: Vec<TweetId> = (0..1_000).map(TweetId).collect();
     assert!(store.bodies(&many).await.is_err(), "the first error ends it");
     // Its kernel still accepts connections.
-    let silent = chirp::adapters::cassandra::check(&server.rt, &impatient(&config)).await;
+    let silent =
+        chirp::adapters::cassandra::check(&server.rt, &endpoint(&impatient(&config))).await;
     assert!(silent.unwrap_err().to_string().contains(&address));
     docker_does(&["unpause", container.id()]);
     heals(&server, &store).await;
@@ -117,7 +105,7 @@ pub async fn a_server_that_was_killed_is_found_again_with_all_it_acknowledged(se
     let container = Server::order().start().await.unwrap();
     let address = format!("127.0.0.1:{}", container.port);
     let config = Cassandra { addresses: address, ..server.config.clone() };
-    answers(&container, || migrate(&server.rt, &config)).await;
+    answers(&container, async || migrate(&server.rt, &endpoint(&config)).await).await;
     let store = server.open(&Cassandra { call_ms: 2_000, ..config.clone() }).await;
     let mut written = Vec::new();
     for id in 1..=200 {

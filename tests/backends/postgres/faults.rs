@@ -82,17 +82,11 @@ pub async fn a_connection_that_died_before_the_commit_is_replaced(server: Server
     let stores = TweetStores::over(server.pool(&database));
     assert!(stores.tweets.create(&tweet(10, 1)).await.is_done());
     assert!(written(&*stores.tweets).await == 1);
-    end_sessions(&server, &database).await;
+    server.end_sessions(&database).await;
     let created = stores.tweets.create(&tweet(20, 1)).await;
     assert!(created.is_done(), "{created:?}");
-    end_sessions(&server, &database).await;
+    server.end_sessions(&database).await;
     assert_eq!(written(&*stores.tweets).await, 2);
-}
-
-/// As a restart of the server does.
-async fn end_sessions(server: &Server, database: &str) {
-    let sql = "select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = ";
-    server.run("postgres", &format!("{sql}'{database}'")).await;
 }
 
 pub async fn a_commit_that_comes_late_undoes_nothing_that_came_after_it(server: Server) {
@@ -177,7 +171,7 @@ pub async fn connections_that_died_while_idle_are_not_noticed(server: Server) {
     for post in posts {
         assert!(post.await.unwrap());
     }
-    end_sessions(&server, &database).await;
+    server.end_sessions(&database).await;
     // Idle for longer than a connection is trusted.
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     let deleted = stores.tweets.delete(UserId(1), TweetId(10), 5, None).await;

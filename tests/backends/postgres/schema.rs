@@ -12,6 +12,7 @@ use chirp::{
 };
 
 use super::{Server, contracts::tweet};
+use crate::support::servers::endpoint;
 
 fn of_user(server: &Server, database: &str) -> Postgres {
     Postgres { user_database: database.to_owned(), ..server.config.clone() }
@@ -23,14 +24,15 @@ pub async fn processes_that_start_at_once_take_each_step_once(server: Server) {
         .map(|_| {
             let (rt, config) = (server.rt.clone(), of_user(&server, &database));
             tokio::spawn(async move {
-                UserStores::open(&rt, &config, true).await.map(|stores| stores.db)
+                UserStores::open(&rt, &endpoint(&config), true).await.map(|stores| stores.db)
             })
         })
         .collect();
     for start in starts {
         start.await.unwrap().unwrap();
     }
-    let stores = UserStores::open(&server.rt, &of_user(&server, &database), true).await.unwrap();
+    let stores =
+        UserStores::open(&server.rt, &endpoint(&of_user(&server, &database)), true).await.unwrap();
     assert_eq!(stores.users.by_id(UserId(1)).await, Ok(None));
 }
 
@@ -42,7 +44,7 @@ pub async fn a_database_of_an_earlier_release_is_brought_up_to_date(server: Serv
         insert into tweets values (10, 1, 'user_1', 'Somebody', 'tweet 10', 1800000000000, null)";
     server.run(&database, old).await;
     let config = Postgres { tweet_database: database, ..server.config.clone() };
-    let stores = TweetStores::open(&server.rt, &config, true).await.unwrap();
+    let stores = TweetStores::open(&server.rt, &endpoint(&config), true).await.unwrap();
     assert!(stores.tweets.create(&tweet(5, 1)).await.is_done());
     let found = stores.tweets.by_author(UserId(1), Window::Latest, 9).await.unwrap();
     let ids: Vec<TweetId> = found.iter().map(|body| body.id).collect();
@@ -57,14 +59,18 @@ pub async fn a_database_of_a_later_release_is_accepted(server: Server) {
         insert into _sqlx_migrations (version, description, success, checksum, execution_time)
         values (999, 'later', true, '', 0)";
     server.run(&database, later).await;
-    UserStores::open(&server.rt, &of_user(&server, &database), true).await.map(drop).unwrap();
+    UserStores::open(&server.rt, &endpoint(&of_user(&server, &database)), true)
+        .await
+        .map(drop)
+        .unwrap();
 }
 
 pub async fn a_step_that_was_changed_is_refused(server: Server) {
     let database = server.empty().await;
     server.migrate(&database, USER.first(2)).await;
     server.run(&database, "update _sqlx_migrations set checksum = 'x' where version = 2").await;
-    let refused = UserStores::open(&server.rt, &of_user(&server, &database), true).await.map(drop);
+    let refused =
+        UserStores::open(&server.rt, &endpoint(&of_user(&server, &database)), true).await.map(drop);
     let text = refused.unwrap_err().to_string();
     assert!(text.contains(&database) && text.contains("migration 2"), "{text}");
 }
@@ -72,17 +78,20 @@ pub async fn a_step_that_was_changed_is_refused(server: Server) {
 pub async fn what_cannot_be_opened_is_said_without_the_password(server: Server) {
     let password = Secret("hunter2hunter2".to_owned());
     let wrong = Postgres { password: password.clone(), ..server.config.clone() };
-    let refused = UserStores::open(&server.rt, &wrong, true).await.map(drop).unwrap_err();
+    let refused =
+        UserStores::open(&server.rt, &endpoint(&wrong), true).await.map(drop).unwrap_err();
     assert!(matches!(refused, OpenError::Refused { .. }), "{refused}");
     let missing = of_user(&server, "nowhere");
-    let missing = UserStores::open(&server.rt, &missing, true).await.map(drop).unwrap_err();
+    let missing =
+        UserStores::open(&server.rt, &endpoint(&missing), true).await.map(drop).unwrap_err();
     assert!(matches!(missing, OpenError::Refused { .. }), "{missing}");
     let nobody = Postgres { port: 1, password, ..server.config.clone() };
-    let absent = UserStores::open(&server.rt, &nobody, true).await.map(drop).unwrap_err();
+    let absent =
+        UserStores::open(&server.rt, &endpoint(&nobody), true).await.map(drop).unwrap_err();
     assert!(matches!(absent, OpenError::Unreachable { .. }), "{absent}");
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = Postgres { port: silent.local_addr().unwrap().port(), ..nobody };
-    let late = UserStores::open(&server.rt, &silent, true).await.map(drop).unwrap_err();
+    let late = UserStores::open(&server.rt, &endpoint(&silent), true).await.map(drop).unwrap_err();
     assert!(late.to_string().contains("no answer within 10 s"), "{late}");
     let pool = server.pool_with(&wrong, &server.config.user_database);
     let read = UserStores::over(pool.clone()).users.by_id(UserId(1)).await.unwrap_err();

@@ -11,6 +11,7 @@ use super::Server;
 use crate::support::{
     run::answers,
     server::Order,
+    servers::endpoint,
     tls::{MAKE, NAME, authority},
 };
 
@@ -29,7 +30,7 @@ pub async fn a_server_is_known_by_its_authority_and_its_name(server: Server) {
     let rt = TokioRuntime::handle();
     let plain = Postgres { port: container.port, ..server.config };
     let plain = Postgres { user_database: "chirp".to_owned(), ..plain };
-    answers(&container, || UserStores::open(&rt, &plain, true)).await;
+    answers(&container, async || UserStores::open(&rt, &endpoint(&plain), true).await).await;
 
     let file = authority(&container);
     let known = Postgres {
@@ -38,14 +39,15 @@ pub async fn a_server_is_known_by_its_authority_and_its_name(server: Server) {
         ca_file: file.path().to_str().unwrap().to_owned(),
         ..plain
     };
-    let stores = UserStores::open(&rt, &known, true).await.unwrap();
+    let stores = UserStores::open(&rt, &endpoint(&known), true).await.unwrap();
     assert_eq!(stores.users.by_id(UserId(1)).await, Ok(None));
 
     let by_address = Postgres { host: "127.0.0.1".to_owned(), ..known.clone() };
     let by_address_only = Postgres { tls: "verify-ca".to_owned(), ..by_address.clone() };
-    UserStores::open(&rt, &by_address_only, true).await.map(drop).unwrap();
+    UserStores::open(&rt, &endpoint(&by_address_only), true).await.map(drop).unwrap();
     for stranger in [by_address, Postgres { ca_file: String::new(), ..known }] {
-        let refused = UserStores::open(&rt, &stranger, true).await.map(drop).unwrap_err();
+        let refused =
+            UserStores::open(&rt, &endpoint(&stranger), true).await.map(drop).unwrap_err();
         assert!(
             matches!(refused, OpenError::Unreachable { .. } | OpenError::Refused { .. }),
             "{refused}"

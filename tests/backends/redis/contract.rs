@@ -15,7 +15,7 @@ use crate::support::run::hold;
 /// Caches that hold nothing, on a server that is up.
 fn fresh(server: &Server, config: impl Fn(config::Redis) -> config::Redis) -> (Caches, Outage) {
     server.pause(false);
-    (Caches::new(config(server.config())), Outage::new(server.pauser()))
+    (Caches::new(&config(server.config())), Outage::new(server.pauser()))
 }
 
 async fn hold_all(server: &Server, config: impl Fn(config::Redis) -> config::Redis + Copy) {

@@ -116,9 +116,9 @@ pub async fn connections_that_are_killed_lose_nothing_that_was_done(server: Serv
 pub async fn a_server_that_stops_is_an_error_in_time_and_a_write_to_it_is_unknown(_: Server) {
     let server = Server::single(&[]).await;
     let config = config::Redis { read_timeout_ms: 200, write_timeout_ms: 200, ..server.config() };
-    let patient = Caches::new(server.config());
+    let patient = Caches::new(&server.config());
     patient.warm(1).await;
-    let mut cache = Caches::new(config::Redis { namespace: patient.namespace.clone(), ..config });
+    let mut cache = Caches::new(&config::Redis { namespace: patient.namespace.clone(), ..config });
     cache.redis.ping().await.unwrap();
     assert!(cache.push(1, &users([1])).await.is_done());
     server.pause(true);

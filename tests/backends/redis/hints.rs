@@ -10,6 +10,7 @@ use chirp::{
 };
 
 use super::{PATIENCE, Server};
+use crate::support::servers::endpoint;
 
 /// Tells until it is heard: a hint may be lost, the next one not for ever.
 async fn hears(from: &RedisHints, to: &mut dyn HintStream, hint: Hint) {
@@ -27,7 +28,7 @@ async fn hears(from: &RedisHints, to: &mut dyn HintStream, hint: Hint) {
 
 async fn between_two_processes(server: &Server) {
     let config = server.config();
-    let process = || RedisHints::new(Redis::new(TokioRuntime::handle(), config.clone()));
+    let process = || RedisHints::new(Redis::new(TokioRuntime::handle(), endpoint(&config)));
     let (worker, reader) = (process(), process());
     assert!(!worker.wanted());
     let mut stream = reader.subscribe(UserId(300)).await;

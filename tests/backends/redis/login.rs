@@ -1,4 +1,6 @@
-//! A server that wants a password, over TLS.
+//! Servers that want a password: over TLS, and one that changes.
+
+use std::fs;
 
 use chirp::config::{self, Secret};
 
@@ -34,7 +36,7 @@ pub async fn a_server_is_known_by_its_authority_and_its_name_and_knows_a_passwor
         password: Secret("hunter2hunter2".to_owned()),
         ..config::Redis::default()
     };
-    let cache = Caches::new(known.clone());
+    let cache = Caches::new(&known);
     cache.redis.ping().await.unwrap();
     cache.warm(1).await;
     assert!(cache.begin(home(1)).await.is_none(), "it is there");
@@ -47,8 +49,50 @@ pub async fn a_server_is_known_by_its_authority_and_its_name_and_knows_a_passwor
         config::Redis { password: Secret("hunter3hunter3".to_owned()), ..known.clone() },
         config::Redis { password: Secret::default(), ..known },
     ] {
-        let refused = Caches::new(stranger.clone()).redis.ping().await.unwrap_err();
+        let refused = Caches::new(&stranger).redis.ping().await.unwrap_err();
         let text = format!("{refused} {refused:?} {stranger:?}");
         assert!(!text.contains("hunter"), "{text}");
     }
+}
+
+pub async fn a_password_that_was_changed_is_read_for_the_next_connection(server: Server) {
+    let mut raw = server.raw(server.ports[0]).await;
+    let config = server.config();
+    let user = config.namespace.clone();
+    raw.run::<()>(&format!("ACL SETUSER {user} reset on >hunter2hunter2 ~* &* +@all")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    fs::write(&file, "hunter2hunter2\n").unwrap();
+    let cache = Caches::new(&config::Redis {
+        username: user.clone(),
+        password_file: file.clone(),
+        read_connections: 1,
+        write_connections: 1,
+        ..config.clone()
+    });
+    cache.warm(1).await;
+
+    // What is connected stays so.
+    raw.run::<()>(&format!("ACL SETUSER {user} resetpass >hunter3hunter3")).await;
+    fs::write(&file, "hunter3hunter3\n").unwrap();
+    assert!(cache.begin(home(1)).await.is_none(), "it is there");
+    raw.run::<i64>(&format!("CLIENT KILL USER {user}")).await;
+    cache.redis.ping().await.unwrap();
+    assert!(cache.begin(home(1)).await.is_none(), "it is there");
+
+    // While the file is away, what it held last is used.
+    fs::remove_file(&file).unwrap();
+    raw.run::<i64>(&format!("CLIENT KILL USER {user}")).await;
+    cache.redis.ping().await.unwrap();
+    let never = Caches::new(&config::Redis { password_file: file.clone(), ..config }).redis;
+    let never = never.ping().await.unwrap_err().to_string();
+    raw.run::<i64>(&format!("CLIENT KILL USER {user}")).await;
+    fs::write(&file, "hunter2hunter2\n").unwrap();
+    let wrong = cache.redis.ping().await.unwrap_err().to_string();
+    fs::write(&file, "hunter3hunter3\n").unwrap();
+    cache.redis.ping().await.unwrap();
+    assert!(wrong.contains("authentication failed"), "{wrong}");
+    assert!(never.contains(file.to_str().unwrap()), "{never}");
+    assert!(!format!("{never} {wrong}").contains("hunter"), "{never} {wrong}");
+    raw.run::<i64>(&format!("ACL DELUSER {user}")).await;
 }

@@ -83,13 +83,13 @@ pub async fn a_slot_that_moves_under_load_loses_nothing(_: Server) {
         let _: () = raw.run(&format!("CLUSTER SETSLOT {slot} NODE {target_id}")).await;
     }
     load(&cache).await;
-    load(&Caches::new(config::Redis { namespace: cache.namespace.clone(), ..server.config() }))
+    load(&Caches::new(&config::Redis { namespace: cache.namespace.clone(), ..server.config() }))
         .await;
 }
 
 pub async fn a_push_that_was_done_outlives_the_primary(_: Server) {
     let server = Server::cluster(1).await;
-    let cache = Caches::new(config::Redis { wait_replicas: 1, ..server.config() });
+    let cache = Caches::new(&config::Redis { wait_replicas: 1, ..server.config() });
     let reader = users([17]);
     cache.warm(17).await;
     let mut done = Vec::new();
@@ -122,7 +122,7 @@ pub async fn a_push_that_found_nothing_to_do_is_not_done_before_replicas_have_wh
 ) {
     let server = Server::cluster(1).await;
     let config = config::Redis { wait_replicas: 1, wait_timeout_ms: 500, ..server.config() };
-    let cache = Caches::new(config.clone());
+    let cache = Caches::new(&config);
     let reader = users([17]);
     cache.warm(17).await;
     let (primary, _) = place(&server, 17).await;
@@ -134,7 +134,7 @@ pub async fn a_push_that_found_nothing_to_do_is_not_done_before_replicas_have_wh
     let first = cache.push(1, &reader).await;
     assert!(matches!(first, Outcome::Unknown(_)), "{first:?}");
     // Over connections that have written nothing, which `WAIT` alone would confirm at once.
-    let again = Caches::new(config).push(1, &reader).await;
+    let again = Caches::new(&config).push(1, &reader).await;
     assert!(matches!(again, Outcome::Unknown(_)), "{again:?}");
     for port in &replicas {
         server.signal_node(*port, "CONT");

@@ -119,7 +119,7 @@ impl Pair {
 }
 
 async fn play(server: &Server, raw: Raw, limit: usize, steps: &[Step]) {
-    let cache = Caches::with(server.config(), limit);
+    let cache = Caches::with(&server.config(), limit);
     let visible = [1, 3, 5].into_iter().map(UserId).collect();
     let relations = Relations { visible, ..Relations::default() };
     let of = RelationCache::begin_fill(&*cache.cache, UserId(1)).await.certain().unwrap();

@@ -19,6 +19,7 @@ use super::pod::{Env, Pod, ask, eventually, on, run};
 use crate::support::{
     run::Alone,
     server::{Container, Order, free_ports},
+    servers::endpoint,
 };
 
 const ROLES: [&str; 3] = ["user", "tweet", "timeline"];
@@ -84,8 +85,10 @@ impl Servers {
     /// Makes the databases, and every schema once the servers answer.
     async fn prepare(&self, env: &Env) {
         let postgres = on(self.port("postgres"));
-        eventually("the databases are made", || async { create_databases(&postgres).await.ok() })
-            .await;
+        eventually("the databases are made", || async {
+            create_databases(&endpoint(&postgres)).await.ok()
+        })
+        .await;
         let folder = tempfile::tempdir().unwrap();
         let last = Mutex::new(None);
         eventually("the schemas are made", || async {

@@ -14,6 +14,7 @@ use crate::support::{
     proxy::{Proxy, Rule},
     run::{Alone, answers},
     server::{Container, Order, docker_does, free_ports},
+    servers::endpoint,
 };
 
 /// What a user role is told whose database is behind the port `postgres`. Nothing else is there.
@@ -38,7 +39,7 @@ fn user_role(postgres: u16) -> Env {
 async fn postgres() -> Container {
     let container = Order::of("postgres").start().await.unwrap();
     let config = on(container.port);
-    answers(&container, async || create_databases(&config).await).await;
+    answers(&container, async || create_databases(&endpoint(&config)).await).await;
     container
 }
 

@@ -3,8 +3,12 @@
 use std::time::{Duration, Instant};
 
 use chirp::{
-    adapters::postgres::server::create_databases,
+    adapters::{
+        endpoint::{Endpoint, Login},
+        postgres::server::create_databases,
+    },
     config::{Aws, Cassandra, Config, Postgres, Redis, Secret},
+    rt::tokio_rt::TokioRuntime,
     stack::containers::{answers::answers, images},
 };
 
@@ -16,6 +20,11 @@ const ANSWER_MAX: Duration = Duration::from_mins(3);
 /// Names the ports of servers that others have started, as [`Ports`] are written: then the scenarios
 /// of `tests/it` run over them.
 pub const SHARED: &str = "CHIRP_TEST_SERVERS";
+
+/// The server that `config` leads to.
+pub fn endpoint<C: Login>(config: &C) -> Endpoint<C> {
+    Endpoint::configured(&TokioRuntime::handle(), config)
+}
 
 /// Where the servers are on 127.0.0.1.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +143,7 @@ impl Ports {
     pub async fn databases(self, name: &str) -> Result<Postgres, String> {
         let (config, began) = (self.config(name).postgres, Instant::now());
         loop {
-            match create_databases(&config).await {
+            match create_databases(&endpoint(&config)).await {
                 Ok(()) => return Ok(config),
                 Err(why) if began.elapsed() > ANSWER_MAX => return Err(why.to_string()),
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,

@@ -22,7 +22,7 @@ use futures_util::{StreamExt as _, stream};
 use rusqlite::{Connection, OpenFlags};
 use scylla::client::session_builder::SessionBuilder;
 
-use super::TestApp;
+use super::{TestApp, backends::servers::endpoint};
 
 /// Calls that are open at once while many users are made on servers.
 const AT_ONCE: usize = 8;
@@ -36,7 +36,7 @@ impl TestApp {
         match self.beneath() {
             Some(config) => {
                 let database = &config.postgres.user_database;
-                UserStores::over(Pg::new(&rt, &config.postgres, database)).keys
+                UserStores::over(Pg::new(&rt, &endpoint(&config.postgres), database)).keys
             }
             None => Arc::new(FileKeys::new(&self.data_dir(), rt)),
         }
@@ -56,7 +56,7 @@ impl TestApp {
             return stores.close();
         };
         self.has_databases().await;
-        let stores = UserStores::open(&rt, &config.postgres, true).await.unwrap();
+        let stores = UserStores::open(&rt, &endpoint(&config.postgres), true).await.unwrap();
         let signs_up = async |account: &Account| {
             let user = NewUser { account: account.clone(), password: password.clone() };
             stores.users.create_user(&user).await.certain().unwrap();
@@ -89,7 +89,8 @@ impl TestApp {
     pub async fn class_of(&self, author: UserId) -> String {
         if let Some(config) = self.beneath() {
             let rt = TokioRuntime::handle();
-            let store = CassandraTimelineStore::open(&rt, &config.cassandra).await.unwrap();
+            let store =
+                CassandraTimelineStore::open(&rt, &endpoint(&config.cassandra)).await.unwrap();
             let class = store.authors(&[author]).await.unwrap()[0].class;
             return format!("{class:?}").to_lowercase();
         }
@@ -111,7 +112,7 @@ impl TestApp {
             return;
         };
         drop_keyspace(&config.cassandra).await;
-        cassandra::migrate(&TokioRuntime::handle(), &config.cassandra).await.unwrap();
+        cassandra::migrate(&TokioRuntime::handle(), &endpoint(&config.cassandra)).await.unwrap();
         let server = redis::Client::open(format!("redis://{}", config.redis.addresses)).unwrap();
         let mut server = server.get_multiplexed_async_connection().await.unwrap();
         let all = format!("{}:*", config.redis.namespace);

@@ -117,6 +117,18 @@ impl S3Blobs {
         set.send().await.map(drop).map_err(|error| trouble("put_bucket_cors", &error))
     }
 
+    /// Whether the bucket is there. Changes nothing.
+    ///
+    /// # Errors
+    /// What the server says, or that there is none.
+    pub async fn is_there(&self) -> Read<bool> {
+        match self.client.head_bucket().bucket(&self.bucket).send().await {
+            Ok(_) => Ok(true),
+            Err(error) if refusal(&error) == Some(404) => Ok(false),
+            Err(error) => Err(trouble("head_bucket", &error)),
+        }
+    }
+
     async fn head_of(&self, key: String, is_published: bool) -> Read<Option<Seen>> {
         let get = self.client.get_object().bucket(&self.bucket).key(key);
         let found = match get.range(format!("bytes=0-{}", HEAD_MAX - 1)).send().await {

@@ -7,7 +7,7 @@ use super::{
     context::Context,
     exit::{Exit, Failure},
 };
-use crate::config::{Loaded, env};
+use crate::config::{self, Loaded, Sources, env};
 
 /// Flags of `config`.
 #[derive(Debug, clap::Args)]
@@ -23,13 +23,17 @@ enum What {
         /// One JSON object on stdout
         #[arg(long)]
         json: bool,
+        /// The defaults, whatever file, environment and flags say
+        #[arg(long)]
+        default: bool,
     },
 }
 
 /// Runs the verb.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let What::Show { json } = args.what;
-    let loaded = context.load(Vec::new())?;
+    let What::Show { json, default } = args.what;
+    let loaded =
+        if default { config::load(&Sources::default())? } else { context.load(Vec::new())? };
     if json {
         context.printer.data(&as_json(&loaded))?;
     } else {

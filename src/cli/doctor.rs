@@ -19,7 +19,8 @@ use crate::{
         containers::{Container, Containers, Engine, images},
         data_dir::Running,
         listen::bind,
-        migrate, offline,
+        migrate,
+        offline::{self, Look},
     },
     wire::routes::Role,
 };
@@ -232,9 +233,13 @@ async fn state(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> {
     match dir.running() {
         Running::Nothing => {
             let mut findings = vec![("instance", Finding::Ok("nothing runs".to_owned()))];
-            let stores =
-                if config.backends.external() { servers(config).await } else { stores(dir).await };
-            findings.push(("stores", stores));
+            if config.backends.external() {
+                findings.push(("stores", servers(config).await));
+                let others = Box::pin(offline::look(config)).await;
+                findings.extend(others.into_iter().map(|(name, look)| (name, other(config, look))));
+            } else {
+                findings.push(("stores", stores(dir).await));
+            }
             for (name, address, port) in [
                 ("port", config.up.address, config.up.port),
                 ("admin port", Ipv4Addr::LOCALHOST.into(), config.up.admin_port),
@@ -273,6 +278,23 @@ async fn servers(config: &Config) -> Finding {
         Err(error) => {
             let failure = Failure::from(error);
             Fail(failure.sentence, failure.hint)
+        }
+    }
+}
+
+/// What a cache, the bus or the bucket means for a start.
+fn other(config: &Config, look: Look) -> Finding {
+    match look {
+        Look::Ready => Finding::Ok("answers".to_owned()),
+        Look::Unmade if config.aws.ensure => {
+            Finding::Ok("answers; what it lacks is made by the first start".to_owned())
+        }
+        Look::Unmade => {
+            let hint = "make what it lacks, or set `aws.ensure`".to_owned();
+            Fail("answers, and lacks what roles need".to_owned(), hint)
+        }
+        Look::Useless(why) => {
+            Fail(why, "`chirp config show` says where it is looked for, and as whom".to_owned())
         }
     }
 }

@@ -329,7 +329,7 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let hint = match &error {
             ConfigError::UnknownKey { near: Some(near), .. } => format!("did you mean `{near}`?"),
-            _ => "`chirp config show` lists every key with its value".to_owned(),
+            _ => "`chirp config show --default` lists every key with its default".to_owned(),
         };
         Self::new(Exit::Config, error.to_string(), hint)
     }

@@ -36,6 +36,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         Since::AtMs(at) => at,
         Since::AgoMs(ago) => now_ms().saturating_sub(ago),
     };
+    if since_ms > now_ms() {
+        let sentence = "`--since` names a time that has not come yet";
+        return Err(Failure::new(Exit::Usage, sentence, "`--since 2h` is two hours ago"));
+    }
     let moved = match dir.running() {
         // Whatever runs over the servers, and wherever: it finds the events in its outbox.
         _ if config.backends.external() => {

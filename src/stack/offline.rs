@@ -50,6 +50,22 @@ pub async fn replay_servers(config: &Config, since_ms: u64) -> Result<u64, Stack
     replay_each(outboxes, since_ms).await
 }
 
+/// How a server that keeps no schema answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It has what roles need.
+    Ready,
+    /// It answers, and has not yet what a start makes, or with `aws.ensure` off somebody else.
+    Unmade,
+    /// It does not answer, or refuses: what came back.
+    Useless(String),
+}
+
+/// How the caches, the bus and the bucket that `config` names answer. Changes nothing.
+pub async fn look(config: &Config) -> Vec<(&'static str, Look)> {
+    backends::external::look(&TokioRuntime::handle(), config).await
+}
+
 async fn replay_all(opened: Opened, since_ms: u64) -> Result<u64, StackError> {
     let outboxes = opened.backends.outboxes().into_iter().map(|(_, outbox)| outbox).collect();
     let moved = replay_each(outboxes, since_ms).await;

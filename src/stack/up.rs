@@ -113,7 +113,13 @@ impl Prepared {
         let about = format!("{}{new}", dir.root().display());
         progress(Phase { name: "data folder", about, took: began.elapsed() });
 
-        let listeners = if apart { None } else { Some(listen(&config, progress).await?) };
+        let listeners = if apart {
+            // The gateway's process binds them, long after containers were started: they are tried now.
+            listen(&config, &|_| {}).await?;
+            None
+        } else {
+            Some(listen(&config, progress).await?)
+        };
         Ok(Self { config, dir, undo, lock, listeners })
     }
 

@@ -54,6 +54,16 @@ fn cases() -> Vec<Case> {
             ..DEFAULT
         },
         Case {
+            name: "port in use, before containers are started for processes",
+            given: busy_port,
+            run: &["up", "--processes", "--port", "{}", "--admin-port", "0"],
+            env: &[("CHIRP_BACKENDS_KIND", "containers"), ("DOCKER_HOST", "unix:///nowhere.sock")],
+            exit: 10,
+            sentence: "port {} of 127.0.0.1 is in use",
+            hint: "choose another with `--port` or `--admin-port`",
+            clean: true,
+        },
+        Case {
             name: "admin port in use, detached",
             given: busy_port,
             run: &["up", "--port", "0", "--admin-port", "{}", "--detach"],
@@ -300,7 +310,7 @@ fn cases() -> Vec<Case> {
             given: |folder| config("[up]\naddress = \"here\"\n", folder),
             exit: 3,
             sentence: "chirp.toml sets `up.address` to \"here\", which cannot be: ",
-            hint: "`chirp config show` lists every key",
+            hint: "`chirp config show --default` lists every key",
             ..DEFAULT
         },
         Case {
@@ -309,7 +319,7 @@ fn cases() -> Vec<Case> {
             run: &["config", "show"],
             exit: 3,
             sentence: "CHIRP_UP_PORT sets `up.port` to -1, which cannot be: ",
-            hint: "`chirp config show` lists every key",
+            hint: "`chirp config show --default` lists every key",
             clean: true,
             ..DEFAULT
         },
@@ -345,7 +355,7 @@ fn cases() -> Vec<Case> {
             run: &["config", "show"],
             exit: 3,
             sentence: "chirp.toml is refused: `timeline.page_max` is 0, allowed are 1 to 200",
-            hint: "`chirp config show` lists every key",
+            hint: "`chirp config show --default` lists every key",
             ..DEFAULT
         },
         Case {
@@ -381,6 +391,15 @@ fn cases() -> Vec<Case> {
             exit: 2,
             sentence: "the roles are gateway, user, tweet, timeline, and `all`",
             hint: "hint: try `--help`",
+            clean: true,
+            ..DEFAULT
+        },
+        Case {
+            name: "a time to come",
+            run: &["replay", "--since", "2100-01-01T00:00:00Z"],
+            exit: 2,
+            sentence: "`--since` names a time that has not come yet",
+            hint: "`--since 2h` is two hours ago",
             clean: true,
             ..DEFAULT
         },

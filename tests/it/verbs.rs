@@ -130,6 +130,12 @@ fn the_configuration_shows_every_value_with_where_it_is_from() {
     fs::write(folder.path().join("chirp.toml"), &text).unwrap();
     let again = run_in(folder.path(), &["config", "show"]);
     assert!(again.status.success(), "what is shown can be read back: {again:?}");
+    fs::write(folder.path().join("chirp.toml"), "[up]\nprot = 9000\n").unwrap();
+    let refused = run_in(folder.path(), &["config", "show"]);
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    let default = run_in(folder.path(), &["config", "show", "--default"]);
+    let text = String::from_utf8(default.stdout).unwrap();
+    assert!(text.contains("port = 8080") && !text.contains("chirp.toml"), "{text}");
 }
 
 #[test]

@@ -72,6 +72,8 @@ pub struct SnsSqsBus {
 pub struct OpenError {
     /// The server cannot be reached; that may pass.
     pub unreachable: bool,
+    /// The server answers, and has not all of them.
+    pub absent: bool,
     /// What came back.
     pub why: String,
 }
@@ -93,7 +95,8 @@ impl SnsSqsBus {
             Ok(()) => Ok(bus),
             Err(fault) => {
                 let unreachable = fault.kind == Kind::Timeout || fault.next == Next::Again;
-                Err(OpenError { unreachable, why: fault.text })
+                let absent = fault.next == Next::Renew;
+                Err(OpenError { unreachable, absent, why: fault.text })
             }
         }
     }

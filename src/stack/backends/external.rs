@@ -11,6 +11,7 @@ use super::{
     super::{
         StackError,
         migrate::Lacking,
+        offline::Look,
         roles::{Backends, TimelineBackend, TweetBackend, UserBackend},
         waits::Patience,
     },
@@ -29,7 +30,7 @@ use crate::{
         s3::S3Blobs,
         sns_sqs::{self, SnsSqsBus},
     },
-    config::Config,
+    config::{Aws, Config},
     ports::{
         BlobStore, BodyCache, Bus, GraphStore, KeyStore, MediaStore, Outbox, RateLimiter,
         RelationCache, TimelineCache, TimelineStore, TweetStore, UserStore,
@@ -302,6 +303,31 @@ pub(in crate::stack) async fn outboxes(
     let user = UserStores::open(rt, &postgres, false).await.map_err(Trouble::from)?;
     let tweet = TweetStores::open(rt, &postgres, false).await.map_err(Trouble::from)?;
     Ok(vec![user.outbox, tweet.outbox])
+}
+
+/// How the servers that keep no schema answer. Changes nothing.
+pub(in crate::stack) async fn look(rt: &Rt, config: &Config) -> Vec<(&'static str, Look)> {
+    let redis = shared::Redis::new(rt.clone(), Endpoint::configured(rt, &config.redis));
+    let redis = async {
+        redis.ping().await.map_or_else(|error| Look::Useless(error.to_string()), |()| Look::Ready)
+    };
+    let bus = async {
+        let found = Aws { ensure: false, ..config.aws.clone() };
+        match SnsSqsBus::open(&found, rt.clone()).await {
+            Ok(_) => Look::Ready,
+            Err(error) if error.absent => Look::Unmade,
+            Err(error) => Look::Useless(error.why),
+        }
+    };
+    let bucket = async {
+        match S3Blobs::new(&config.aws).await.is_there().await {
+            Ok(true) => Look::Ready,
+            Ok(false) => Look::Unmade,
+            Err(error) => Look::Useless(error.to_string()),
+        }
+    };
+    let (redis, bus, bucket) = futures_util::join!(redis, bus, bucket);
+    vec![("redis", redis), ("bus", bus), ("bucket", bucket)]
 }
 
 /// The databases of `roles`, each with its steps.

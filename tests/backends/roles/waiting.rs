@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use chirp::{
-    adapters::{postgres::server::create_databases, s3::S3Blobs},
+    adapters::{postgres::server::create_databases, s3::S3Blobs, sns_sqs::SnsSqsBus},
     config::{Aws, Secret},
     domain::MediaId,
     ports::BlobStore as _,
+    rt::tokio_rt::TokioRuntime,
 };
 
 use super::pod::{Env, Pod, eventually, get, on, run};
@@ -79,6 +80,80 @@ pub async fn a_role_lives_before_its_database_is_there_and_answers_once_it_is(_:
     assert!(!pod.log().contains("0123456789abcdef"), "{}", pod.log());
 }
 
+pub async fn a_role_waits_for_the_file_of_its_password(_: Alone) {
+    let container = postgres().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    let mut env = user_role(container.port);
+    env.remove("CHIRP_POSTGRES_PASSWORD");
+    env.insert("CHIRP_POSTGRES_PASSWORD_FILE", file.to_str().unwrap().to_owned());
+    let migrates = run(&env, folder.path(), &["migrate", "--role", "user"]);
+    let said = String::from_utf8(migrates.stderr).unwrap();
+    assert_eq!(migrates.status.code(), Some(18), "{said}");
+    assert!(said.contains("no password can be read from `"), "{said}");
+    let pod = Pod::start("user", ports(), &env);
+    eventually("it says what it waits for", || async {
+        let answer = get(pod.admin, "/readyz").await.ok()?;
+        (answer.body.contains("waits for postgres")
+            && pod.log().contains("no password can be read"))
+        .then_some(())
+    })
+    .await;
+    std::fs::write(&file, "chirp\n").unwrap();
+    pod.until_ready().await;
+}
+
+pub async fn a_doctor_tells_which_servers_a_start_would_miss(_: Alone) {
+    let (redis, emulator) =
+        tokio::join!(async { Order::of("redis").start().await.unwrap() }, async {
+            Order::of("ministack").start().await.unwrap()
+        });
+    let folder = tempfile::tempdir().unwrap();
+    let mut env = user_role(free_ports(1)[0]);
+    env.insert("CHIRP_CASSANDRA_ADDRESSES", format!("127.0.0.1:{}", free_ports(1)[0]));
+    let doctor = |env: &Env| {
+        let output = run(env, folder.path(), &["doctor"]);
+        assert_eq!(output.status.code(), Some(1), "PostgreSQL is away: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = doctor(&env);
+    for server in ["stores", "redis", "bus", "bucket"] {
+        assert!(said.contains(&format!("fail {server}")), "{said}");
+    }
+    env.insert("CHIRP_REDIS_ADDRESSES", format!("127.0.0.1:{}", redis.port));
+    env.insert("CHIRP_AWS_ENDPOINT", format!("http://127.0.0.1:{}", emulator.port));
+    let said = eventually("both answer", || async {
+        let said = doctor(&env);
+        (said.contains("ok   redis        answers\n") && !said.contains("fail bus")).then_some(said)
+    })
+    .await;
+    for server in ["bus   ", "bucket"] {
+        let made = format!("ok   {server}       answers; what it lacks is made by the first start");
+        assert!(said.contains(&made), "{said}");
+    }
+    env.insert("CHIRP_AWS_ENSURE", "false".to_owned());
+    let said = doctor(&env);
+    for server in ["bus", "bucket"] {
+        assert!(said.contains(&format!("fail {server}")), "nobody makes them: {said}");
+    }
+    let config = aws(emulator.port);
+    SnsSqsBus::open(&config, TokioRuntime::handle()).await.unwrap();
+    S3Blobs::new(&config).await.prepare().await.unwrap();
+    let said = doctor(&env);
+    for server in ["bus   ", "bucket"] {
+        assert!(said.contains(&format!("ok   {server}       answers\n")), "{said}");
+    }
+}
+
+fn aws(emulator: u16) -> Aws {
+    Aws {
+        endpoint: format!("http://127.0.0.1:{emulator}"),
+        access_key_id: "test".to_owned(),
+        access_key_secret: Secret("test".to_owned()),
+        ..Aws::default()
+    }
+}
+
 pub async fn a_bucket_whose_server_comes_later_is_made_then(_: Alone) {
     let (database, emulator) =
         tokio::join!(postgres(), async { Order::of("ministack").start().await.unwrap() });
@@ -99,14 +174,8 @@ pub async fn a_bucket_whose_server_comes_later_is_made_then(_: Alone) {
     eventually("it goes on without", || says("the bucket of pictures is not ready")).await;
     proxy.set(Rule::Pass);
     eventually("it is made", || says("the bucket of pictures is ready")).await;
-    let config = Aws {
-        endpoint: format!("http://127.0.0.1:{}", emulator.port),
-        access_key_id: "test".to_owned(),
-        access_key_secret: Secret("test".to_owned()),
-        ..Aws::default()
-    };
     // A bucket that is not there would be an error.
-    assert_eq!(S3Blobs::new(&config).await.look(MediaId(1)).await, Ok(None));
+    assert_eq!(S3Blobs::new(&aws(emulator.port)).await.look(MediaId(1)).await, Ok(None));
 }
 
 pub async fn a_role_that_is_told_to_stop_while_it_waits_ends_at_once(_: Alone) {

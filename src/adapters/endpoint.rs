@@ -5,10 +5,10 @@ use std::{
     io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 
 use crate::{
     config::{Cassandra, Postgres, Redis, Secret},
@@ -19,6 +19,8 @@ use crate::{
 /// The longest password or token that is read out of a file; those of IAM have one to two thousand
 /// bytes.
 const TOKEN_MAX: usize = 16 * 1_024;
+/// How long a file is waited for: far above what a disk takes, below every limit of a connection.
+const READ_MAX: Duration = Duration::from_millis(400);
 /// The store in the errors of a provider.
 const STORE: &str = "login";
 
@@ -75,7 +77,7 @@ impl<C: Login> Endpoint<C> {
 }
 
 /// A password that never changes.
-pub struct FixedToken(pub Secret);
+struct FixedToken(Secret);
 
 #[async_trait]
 impl TokenProvider for FixedToken {
@@ -85,27 +87,41 @@ impl TokenProvider for FixedToken {
 }
 
 /// What a file holds at the moment, without white space around it. While it cannot be read, as when
-/// it is being replaced, what it held last goes on being used.
-pub struct TokenFile {
+/// it is being replaced, what was read last goes on being used.
+struct TokenFile {
     rt: Rt,
     path: PathBuf,
-    last: Mutex<Option<Secret>>,
+    last: parking_lot::Mutex<Option<Secret>>,
+    /// Held by the thread that reads: a disk that hangs must not take one after another.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl TokenFile {
     /// Reads nothing yet.
-    #[must_use]
-    pub fn new(rt: &Rt, path: &Path) -> Self {
-        Self { rt: rt.clone(), path: path.to_owned(), last: Mutex::default() }
+    fn new(rt: &Rt, path: &Path) -> Self {
+        let (last, turn) = Default::default();
+        Self { rt: rt.clone(), path: path.to_owned(), last, turn }
+    }
+
+    async fn read(&self) -> io::Result<Secret> {
+        let reads = async {
+            let turn = Arc::clone(&self.turn).lock_owned().await;
+            let path = self.path.clone();
+            let job = move || {
+                let _turn = turn;
+                read_secret(&path)
+            };
+            self.rt.blocking(job).await.unwrap_or_else(|| Err(io::Error::other("a panic")))
+        };
+        let late = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer from the disk"));
+        self.rt.timeout(READ_MAX, reads).await.unwrap_or_else(late)
     }
 }
 
 #[async_trait]
 impl TokenProvider for TokenFile {
     async fn token(&self) -> Read<Secret> {
-        let path = self.path.clone();
-        let read = self.rt.blocking(move || read(&path)).await;
-        let why = match read.unwrap_or_else(|| Err(io::Error::other("a panic"))) {
+        let why = match self.read().await {
             Ok(token) => {
                 self.last.lock().replace(token.clone());
                 return Ok(token);
@@ -115,12 +131,16 @@ impl TokenProvider for TokenFile {
             }
         };
         let last = self.last.lock().clone();
-        last.inspect(|_| tracing::warn!(why, "what logged in last is used again"))
+        last.inspect(|_| tracing::warn!(error = why, "what was read last is used again"))
             .ok_or_else(|| StoreError::new(Kind::Unavailable, STORE, why))
     }
 }
 
-fn read(path: &Path) -> io::Result<Secret> {
+/// The secret that a file holds, without white space around it.
+///
+/// # Errors
+/// It is no file that can be read, is not text, or is empty or longer than 16 KiB.
+pub fn read_secret(path: &Path) -> io::Result<Secret> {
     let wrong = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidData, why));
     // Opening a pipe waits until somebody writes to it.
     if !path.metadata()?.is_file() {
@@ -129,7 +149,7 @@ fn read(path: &Path) -> io::Result<Secret> {
     let mut text = String::new();
     File::open(path)?.take(TOKEN_MAX as u64 + 1).read_to_string(&mut text)?;
     if text.len() > TOKEN_MAX {
-        return wrong("it is longer than 16 KiB");
+        return wrong(&format!("it is longer than {} KiB", TOKEN_MAX >> 10));
     }
     match text.trim() {
         "" => wrong("it is empty"),

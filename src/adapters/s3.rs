@@ -117,14 +117,16 @@ impl S3Blobs {
         set.send().await.map(drop).map_err(|error| trouble("put_bucket_cors", &error))
     }
 
-    /// Whether the bucket is there. Changes nothing.
+    /// Whether the bucket is there; `None` if that may not be asked, as whoever may read and write
+    /// objects need not be allowed to list them. Changes nothing.
     ///
     /// # Errors
     /// What the server says, or that there is none.
-    pub async fn is_there(&self) -> Read<bool> {
+    pub async fn is_there(&self) -> Read<Option<bool>> {
         match self.client.head_bucket().bucket(&self.bucket).send().await {
-            Ok(_) => Ok(true),
-            Err(error) if refusal(&error) == Some(404) => Ok(false),
+            Ok(_) => Ok(Some(true)),
+            Err(error) if refusal(&error) == Some(404) => Ok(Some(false)),
+            Err(error) if refusal(&error) == Some(403) => Ok(None),
             Err(error) => Err(trouble("head_bucket", &error)),
         }
     }

@@ -235,8 +235,10 @@ async fn state(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> {
             let mut findings = vec![("instance", Finding::Ok("nothing runs".to_owned()))];
             if config.backends.external() {
                 findings.push(("stores", servers(config).await));
-                let others = Box::pin(offline::look(config)).await;
-                findings.extend(others.into_iter().map(|(name, look)| (name, other(config, look))));
+                let others = offline::look(config).await;
+                findings.extend(
+                    others.into_iter().map(|(name, look)| (name, other(config, name, look))),
+                );
             } else {
                 findings.push(("stores", stores(dir).await));
             }
@@ -272,7 +274,11 @@ async fn servers(config: &Config) -> Finding {
         }
         Ok(behind) => {
             let names: Vec<String> = behind.into_iter().map(|lacking| lacking.store).collect();
-            let hint = "the next start takes the steps, or `chirp migrate`".to_owned();
+            let hint = if config.backends.migrate {
+                "the next start takes the steps, or `chirp migrate`".to_owned()
+            } else {
+                "`chirp migrate` takes the steps".to_owned()
+            };
             Warn(format!("the schema is behind: {}", names.join(", ")), hint)
         }
         Err(error) => {
@@ -282,18 +288,24 @@ async fn servers(config: &Config) -> Finding {
     }
 }
 
-/// What a cache, the bus or the bucket means for a start.
-fn other(config: &Config, look: Look) -> Finding {
+/// What the answer of the caches, the bus or the bucket means for a start.
+fn other(config: &Config, name: &str, look: Look) -> Finding {
     match look {
         Look::Ready => Finding::Ok("answers".to_owned()),
-        Look::Unmade if config.aws.ensure => {
-            Finding::Ok("answers; what it lacks is made by the first start".to_owned())
-        }
-        Look::Unmade => {
+        Look::Unmade if !config.aws.ensure => {
             let hint = "make what it lacks, or set `aws.ensure`".to_owned();
             Fail("answers, and lacks what roles need".to_owned(), hint)
         }
-        Look::Useless(why) => {
+        Look::Unmade if name == "bucket" && !config.backends.migrate => {
+            let hint = "`chirp migrate` makes it".to_owned();
+            Warn("is not there, and no start makes it".to_owned(), hint)
+        }
+        Look::Unmade => Finding::Ok("answers; what it lacks is made by the first start".to_owned()),
+        Look::Untold => {
+            let hint = "who may list it may ask; roles need only its objects".to_owned();
+            Warn("may not be asked whether it is there".to_owned(), hint)
+        }
+        Look::Refused(why) => {
             Fail(why, "`chirp config show` says where it is looked for, and as whom".to_owned())
         }
     }

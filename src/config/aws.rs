@@ -22,8 +22,8 @@ pub struct Aws {
     /// What the names of topics and queues begin with, so that several stacks can share an account.
     /// Default `chirp`.
     pub namespace: String,
-    /// Whether topics, queues and subscriptions are made, and made again when they are gone. Default
-    /// true: what is there keeps its messages, and gets the attributes that are needed. Set it to false
+    /// Whether topics, queues and subscriptions are made, and made again when they are gone; and the
+    /// bucket, by whatever makes schemas. Default true: what is there keeps its messages, and gets the attributes that are needed. Set it to false
     /// where a template makes them and this program may only use them: then they are looked for.
     pub ensure: bool,
     /// The bucket of pictures. Default `chirp-media`.

@@ -27,8 +27,9 @@ pub struct Cassandra {
     pub username: String,
     /// The password. Default empty.
     pub password: Secret,
-    /// A file that holds the password instead, and is read for every connection that is made, so that
-    /// it may be changed while processes run. Default empty: none.
+    /// A file that holds the password instead, up to 16 KiB; white space around it does not count. It is
+    /// read again for connections that are made, so it may be replaced, by renaming, while processes
+    /// run. Default empty: none.
     pub password_file: PathBuf,
     /// Copies of every row in each data centre, if `chirp migrate` has to make the keyspace. Default 1,
     /// for a single node; three nodes or more need 3 to bear the loss of one.
@@ -89,6 +90,15 @@ impl Cassandra {
     /// The first value that is out of range.
     pub fn validate(&self) -> Result<(), Invalid> {
         one_of("cassandra.password_file", &self.password_file, &self.password)?;
+        for (key, is_set) in [
+            ("cassandra.password", !self.password.0.is_empty()),
+            ("cassandra.password_file", !self.password_file.as_os_str().is_empty()),
+        ] {
+            if is_set && self.username.is_empty() {
+                let problem = "is set, and `cassandra.username` is not".to_owned();
+                return Err(Invalid { key, problem });
+            }
+        }
         within("cassandra.addresses", self.nodes().count() as u64, 1, 64)?;
         if let Some(wrong) = self.nodes().find(|address| host_port(address).is_none()) {
             let problem = format!("has `{wrong}`, which is not `host:port`");
@@ -121,6 +131,10 @@ mod tests {
             (Cassandra { addresses: "a".to_owned(), ..fine.clone() }, "cassandra.addresses"),
             (Cassandra { keyspace: "a; drop".to_owned(), ..fine.clone() }, "cassandra.keyspace"),
             (Cassandra { keyspace: String::new(), ..fine.clone() }, "cassandra.keyspace"),
+            (
+                Cassandra { password_file: PathBuf::from("password"), ..fine.clone() },
+                "cassandra.password_file",
+            ),
             (Cassandra { in_flight_max: 0, ..fine.clone() }, "cassandra.in_flight_max"),
         ] {
             assert_eq!(wrong.validate().unwrap_err().key, key);

@@ -22,8 +22,9 @@ pub struct Postgres {
     pub user: String,
     /// Its password. Default empty, for servers that ask for none.
     pub password: Secret,
-    /// A file that holds the password instead, and is read for every connection that is made, so that
-    /// it may be changed while processes run. Default empty: none.
+    /// A file that holds the password instead, up to 16 KiB; white space around it does not count. It is
+    /// read again for connections that are made, so it may be replaced, by renaming, while processes
+    /// run. Default empty: none.
     pub password_file: PathBuf,
     /// The database of the user role. Default `chirp_user`.
     pub user_database: String,

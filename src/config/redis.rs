@@ -23,8 +23,9 @@ pub struct Redis {
     pub username: String,
     /// The password; empty: none is sent. Default empty.
     pub password: Secret,
-    /// A file that holds the password instead, and is read for every connection that is made, so that
-    /// it may be changed while processes run. Default empty: none.
+    /// A file that holds the password instead, up to 16 KiB; white space around it does not count. It is
+    /// read again for connections that are made, so it may be replaced, by renaming, while processes
+    /// run. Default empty: none.
     pub password_file: PathBuf,
     /// What every key begins with, so that several stacks can share a server. Default `chirp`.
     pub namespace: String,

@@ -5,11 +5,13 @@ use async_trait::async_trait;
 use super::Read;
 use crate::config::Secret;
 
-/// Gives the password, or the short-lived token in its place, of a connection that is about to be
-/// made. Adapters of servers ask each time, so that what was changed or has run out is not used
-/// again; what is expensive to make is kept by the provider, for as long as it is good.
+/// Gives the password, or the short-lived token in its place, of a connection to a server.
+///
+/// Adapters ask when a connection is about to be made, and again when a server refuses what they
+/// know. What is expensive to make is kept here, for as long as it is good. Callers have limits of
+/// time and drop the future: what takes longer goes on in a task.
 #[async_trait]
 pub trait TokenProvider: Send + Sync {
-    /// What logs in now; empty: nothing is sent. The time limit is the caller's.
+    /// What logs in now; empty if there is no password.
     async fn token(&self) -> Read<Secret>;
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+pub use super::backends::external::Look;
 use super::{
     DataDir, StackError,
     backends::{self, Opened},
@@ -50,20 +51,10 @@ pub async fn replay_servers(config: &Config, since_ms: u64) -> Result<u64, Stack
     replay_each(outboxes, since_ms).await
 }
 
-/// How a server that keeps no schema answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// It has what roles need.
-    Ready,
-    /// It answers, and has not yet what a start makes, or with `aws.ensure` off somebody else.
-    Unmade,
-    /// It does not answer, or refuses: what came back.
-    Useless(String),
-}
-
 /// How the caches, the bus and the bucket that `config` names answer. Changes nothing.
 pub async fn look(config: &Config) -> Vec<(&'static str, Look)> {
-    backends::external::look(&TokioRuntime::handle(), config).await
+    // Boxed, as the futures of three drivers lie in it.
+    Box::pin(backends::external::look(&TokioRuntime::handle(), config)).await
 }
 
 async fn replay_all(opened: Opened, since_ms: u64) -> Result<u64, StackError> {

@@ -2,6 +2,7 @@
 
 use super::StackError;
 use crate::{
+    adapters::endpoint::read_secret,
     config::{self, Serve},
     services::kit::Secret,
 };
@@ -20,12 +21,11 @@ pub fn configured(serve: &config::Serve) -> Result<Option<Secret>, StackError> {
     }
     let named =
         |why: &str| StackError::Token(format!("cannot be read from `{}`: {why}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| named(&error.to_string()))?;
-    let token = text.trim();
-    if !Serve::is_token(token) {
+    let token = read_secret(path).map_err(|error| named(&error.to_string()))?;
+    if !Serve::is_token(&token.0) {
         return Err(named("it must hold 32 to 1,024 visible characters"));
     }
-    Ok(Some(Secret(token.into())))
+    Ok(Some(Secret(token.0.into())))
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ pub const SCENARIOS: &[Scenario<Server>] = scenarios![
     schema::a_step_that_was_changed_is_refused,
     schema::what_cannot_be_opened_is_said_without_the_password,
     login::a_password_that_was_changed_is_read_for_the_next_connection,
+    login::who_gives_no_password_keeps_nobody_from_what_is_connected,
     tls::a_server_is_known_by_its_authority_and_its_name,
 ];
 

@@ -30,13 +30,14 @@ use scylla::{
 use super::{
     super::endpoint::Endpoint,
     fault::{Fault, Tally, brief},
-    login::ByToken,
+    login::{ByToken, NO_TOKEN},
     open::OpenError,
     statements::Statements,
     tls,
 };
 use crate::{
     config,
+    ports::{Kind, StoreError},
     rt::{BoxFuture, Rt},
 };
 
@@ -97,9 +98,12 @@ pub(super) async fn connect(
         // Also now, as the driver would say it in many words, and the reason last.
         let token = rt.timeout(config.connect_timeout(), endpoint.tokens.token()).await;
         token
-            .map_err(|_| OpenError::silent(config, config.connect_timeout()))?
+            .unwrap_or_else(|_| Err(StoreError::new(Kind::Timeout, "login", NO_TOKEN)))
             .map_err(|error| OpenError::login(config, error))?;
-        builder = builder.authenticator_provider(Arc::new(ByToken(endpoint.clone())));
+        builder = builder.authenticator_provider(Arc::new(ByToken {
+            rt: rt.clone(),
+            endpoint: endpoint.clone(),
+        }));
     }
     let limit = open_max(config);
     let built = rt.timeout(limit, Box::pin(builder.build())).await;

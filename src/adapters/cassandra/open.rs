@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use scylla::errors::NewSessionError;
 
+use super::fault::brief;
 use crate::{config, ports::StoreError};
 
 /// Why the store cannot be used; one variant per thing that a person can do about it.
@@ -65,7 +66,7 @@ impl OpenError {
     pub(super) fn unreachable(config: &config::Cassandra, error: &NewSessionError) -> Self {
         let text = error.to_string();
         // The reason comes last, after what was tried.
-        let why = text.rsplit("failed with: ").next().unwrap_or_default().to_owned();
+        let why = brief(&text.rsplit("failed with: ").next().unwrap_or_default());
         Self::Unreachable { addresses: config.addresses.clone(), why }
     }
 

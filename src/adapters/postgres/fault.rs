@@ -45,8 +45,8 @@ impl Fault {
     pub(super) fn nothing_happened(&self) -> bool {
         match self {
             Self::Sql(error) => refusal(error).is_some_and(|e| e.severity() == PgSeverity::Error),
-            Self::Refused(_) => true,
-            Self::Corrupt(_) | Self::Login(_) | Self::Late(_) => false,
+            Self::Refused(_) | Self::Login(_) => true,
+            Self::Corrupt(_) | Self::Late(_) => false,
         }
     }
 

@@ -29,8 +29,8 @@ use sqlx_postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode, Po
 
 use super::{super::endpoint::Endpoint, fault::Fault};
 use crate::{
-    config,
-    ports::{Outcome, Read},
+    config::{self, Secret},
+    ports::{Kind, Outcome, Read, StoreError},
     rt::{BoxFuture, Instant, Rt},
 };
 
@@ -39,6 +39,8 @@ const TRIES_MAX: u32 = 3;
 /// A connection that was idle for longer is asked whether it lives before it is used: after a restart
 /// of the server all idle ones are dead, while a busy one is too young to be worth a round trip.
 const IDLE_TRUSTED: Duration = Duration::from_secs(1);
+/// A connection that was idle for this long is closed: a burst should not hold the server's for good.
+const IDLE_MAX: Duration = Duration::from_mins(10);
 /// How long a used connection has to show that it may be used again, before it is closed.
 const RETURN_MAX: Duration = Duration::from_secs(1);
 
@@ -61,7 +63,16 @@ pub struct Pg {
     rt: Rt,
     call_max: Duration,
     database: Arc<str>,
+    login: Arc<Login>,
+}
+
+/// What connections log in with.
+struct Login {
     endpoint: Endpoint<config::Postgres>,
+    /// The token that was asked for last.
+    known: parking_lot::Mutex<Secret>,
+    /// When that was.
+    asked: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for Pg {
@@ -108,6 +119,9 @@ impl Pg {
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(config.connections_max)
+            // The library's defaults; connections are made by `acquire` alone, which knows what logs in.
+            .min_connections(0)
+            .idle_timeout(IDLE_MAX)
             .acquire_timeout(config.acquire())
             .max_lifetime(config.lifetime())
             .test_before_acquire(false)
@@ -121,8 +135,10 @@ impl Pg {
                 .boxed()
             })
             .connect_lazy_with(options);
-        let (call_max, endpoint) = (config.call(), endpoint.clone());
-        Self { pool, rt: rt.clone(), call_max, database: database.into(), endpoint }
+        let (known, asked) = Default::default();
+        let login = Arc::new(Login { endpoint: endpoint.clone(), known, asked });
+        let call_max = config.call();
+        Self { pool, rt: rt.clone(), call_max, database: database.into(), login }
     }
 
     /// Refuses further calls from now on; the future waits until every connection is closed, which
@@ -223,32 +239,59 @@ impl Pg {
     }
 
     async fn acquire(&self, deadline: Instant) -> Result<Held, Fault> {
-        let left = || deadline.since(self.rt.now());
-        let may_connect = self.pool.size() < self.endpoint.config.connections_max;
-        let mut asks = may_connect && self.pool.num_idle() == 0;
-        loop {
-            if asks {
-                let limit = left().min(self.endpoint.config.acquire());
-                let asked = self.rt.timeout(limit, self.log_in()).await;
-                asked.unwrap_or_else(|_| Err(Fault::Late(limit.as_millis())))?;
-            }
+        let config = &self.login.endpoint.config;
+        let until = deadline.min(self.rt.now().plus(config.acquire()));
+        let left = || until.since(self.rt.now());
+        let connects = self.pool.num_idle() == 0 && self.pool.size() < config.connections_max;
+        let mut used = if connects { self.log_in(until).await? } else { self.known() };
+        for tries in 1.. {
             let late = |_| Err(Error::PoolTimedOut);
             let acquired = self.rt.timeout(left(), self.pool.acquire()).await.unwrap_or_else(late);
-            match acquired.map_err(Fault::from) {
+            let fault = match acquired.map_err(Fault::from) {
                 Ok(conn) => return Ok(Held { conn: Some(conn), whole: false, pg: self.clone() }),
-                // An idle connection was dead, and another was tried in its place.
-                Err(fault) if fault.is_login() && !asks => asks = true,
-                Err(fault) => return Err(fault),
+                Err(fault) => fault,
+            };
+            if !fault.is_login() || tries == TRIES_MAX {
+                return Err(fault);
+            }
+            // It was changed since it was asked for, or an idle connection was dead, and another was
+            // made in its place without asking.
+            let refused = used;
+            used = self.log_in(until).await?;
+            if used == refused {
+                return Err(fault);
             }
         }
+        unreachable!("the loop ends at its last try")
     }
 
-    /// Learns what the next connection logs in with.
-    async fn log_in(&self) -> Result<(), Fault> {
-        let token = self.endpoint.tokens.token().await.map_err(Fault::Login)?;
-        let options = PgConnectOptions::clone(&self.pool.connect_options());
-        self.pool.set_connect_options(options.password(&token.0));
-        Ok(())
+    /// What logged in last, or was refused.
+    fn known(&self) -> Secret {
+        self.login.known.lock().clone()
+    }
+
+    /// Learns what the next connection logs in with. One caller at a time asks, and whoever has waited
+    /// for that takes what it learnt.
+    async fn log_in(&self, until: Instant) -> Result<Secret, Fault> {
+        let begun = self.rt.now();
+        let asking = async {
+            let mut asked = self.login.asked.lock().await;
+            if asked.is_some_and(|at| at >= begun) {
+                return Ok(self.known());
+            }
+            let at = self.rt.now();
+            let token = self.login.endpoint.tokens.token().await.map_err(Fault::Login)?;
+            let options = PgConnectOptions::clone(&self.pool.connect_options());
+            self.pool.set_connect_options(options.password(&token.0));
+            *self.login.known.lock() = token.clone();
+            *asked = Some(at);
+            Ok(token)
+        };
+        let left = until.since(self.rt.now());
+        self.rt.timeout(left, asking).await.unwrap_or_else(|_| {
+            let text = "no password was given in time";
+            Err(Fault::Login(StoreError::new(Kind::Timeout, "login", text)))
+        })
     }
 }
 

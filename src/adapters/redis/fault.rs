@@ -2,7 +2,10 @@
 
 use redis::{RedisError, ServerError, Value};
 
-use crate::ports::{Kind, Outcome, Read, StoreError};
+use crate::{
+    config,
+    ports::{Kind, Outcome, Read, StoreError},
+};
 
 /// Characters of a server's text that an error keeps.
 const TEXT_MAX: usize = 120;
@@ -82,7 +85,7 @@ pub(super) fn answer(value: Value) -> Answer {
 fn redirected(error: &ServerError) -> Answer {
     let to = error.details().and_then(|details| details.split_ascii_whitespace().nth(1));
     match to {
-        Some(address) if !address.starts_with(':') => {
+        Some(address) if config::host_port(address).is_some() => {
             let once = error.code() == "ASK";
             Answer::Elsewhere { address: address.to_owned(), once }
         }

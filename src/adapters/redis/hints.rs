@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     super::embedded::hints::EmbeddedHints,
     Redis, millis,
-    node::{self, Call, PIPELINE_MAX, Purpose},
+    node::{Call, PIPELINE_MAX, Purpose},
     only,
 };
 use crate::{
@@ -239,7 +239,7 @@ impl Listener {
         let addresses = self.redis.router.addresses();
         let address = addresses.get(turn % addresses.len().max(1))?;
         let connect = async {
-            let client = node::client(rt, &self.redis.endpoint, address).await.ok()?;
+            let client = self.redis.door.client(address).await.ok()?;
             client.get_async_pubsub().await.ok()
         };
         let pubsub = rt.timeout(self.redis.config.connect_timeout(), connect).await.ok()??;

@@ -39,7 +39,7 @@ use redis::Value;
 
 use self::{
     fault::{Fault, all_read, all_written},
-    node::{Call, Purpose},
+    node::{Call, Door, Purpose},
     router::Router,
 };
 pub use self::{hints::RedisHints, limiter::RedisLimiter};
@@ -71,7 +71,7 @@ pub const BODY_TTL: Duration = Duration::from_hours(7 * 24);
 pub struct Redis {
     rt: Rt,
     config: Arc<config::Redis>,
-    endpoint: Endpoint<config::Redis>,
+    door: Arc<Door>,
     router: Router,
 }
 
@@ -80,8 +80,9 @@ impl Redis {
     #[must_use]
     pub fn new(rt: Rt, endpoint: Endpoint<config::Redis>) -> Arc<Self> {
         let config = Arc::clone(&endpoint.config);
-        let router = Router::new(rt.clone(), endpoint.clone());
-        Arc::new(Self { rt, config, endpoint, router })
+        let door = Arc::new(Door::new(&rt, endpoint));
+        let router = Router::new(rt.clone(), Arc::clone(&door));
+        Arc::new(Self { rt, config, door, router })
     }
 
     /// Asks a server whether it is there.

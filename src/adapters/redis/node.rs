@@ -17,7 +17,7 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo, Pipeline,
     RedisConnectionInfo, TlsCertificates, Value, aio::MultiplexedConnection, io::tcp::TcpSettings,
 };
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use super::{
     super::endpoint::Endpoint,
@@ -112,60 +112,82 @@ pub(super) struct Node {
     pub(super) address: String,
     rt: Rt,
     config: Arc<config::Redis>,
-    endpoint: Endpoint<config::Redis>,
+    door: Arc<Door>,
     reads: Lanes,
     writes: Lanes,
 }
 
-/// How to reach the server at `address` with what logs in now. Asked for each connection, so that a
-/// password or a file of authorities that was changed is used.
-pub(super) async fn client(
-    rt: &Rt,
-    endpoint: &Endpoint<config::Redis>,
-    address: &str,
-) -> Result<Client, Fault> {
-    let refused = |text: String| Fault::refused(Kind::Unavailable, text);
-    let config = Arc::clone(&endpoint.config);
-    let token = endpoint.tokens.token().await.map_err(|e| Fault::refused(e.kind, e.message))?;
-    let Some((host, port)) = config::host_port(address) else {
-        return Err(refused(format!("`{address}` is not `host:port`")));
-    };
-    let (host, address) = (host.to_owned(), address.to_owned());
-    let addr = if config.tls {
-        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-    } else {
-        ConnectionAddr::Tcp(host, port)
-    };
-    let mut login = RedisConnectionInfo::default().set_skip_set_lib_name();
-    if !config.username.is_empty() {
-        login = login.set_username(&config.username);
+/// How connections are made.
+pub(super) struct Door {
+    rt: Rt,
+    endpoint: Endpoint<config::Redis>,
+    /// What the file of authorities holds, once it could be read.
+    authorities: OnceCell<Vec<u8>>,
+}
+
+impl Door {
+    pub(super) fn new(rt: &Rt, endpoint: Endpoint<config::Redis>) -> Self {
+        Self { rt: rt.clone(), endpoint, authorities: OnceCell::new() }
     }
-    if !token.0.is_empty() {
-        login = login.set_password(&token.0);
+
+    pub(super) fn config(&self) -> &Arc<config::Redis> {
+        &self.endpoint.config
     }
-    let tcp = TcpSettings::default().set_nodelay(true);
-    let info = addr.into_connection_info();
-    let info = info.map_err(|error| refused(format!("{address}: {}", connection(&error))))?;
-    let info = info.set_tcp_settings(tcp).set_redis_settings(login);
-    let made = if config.tls && !config.ca_file.is_empty() {
-        let file = config.ca_file.clone();
-        let pem = rt.blocking(move || std::fs::read(file)).await;
-        let pem = pem.unwrap_or_else(|| Err(std::io::Error::other("a panic")));
-        let pem = pem.map_err(|error| refused(format!("{}: {error}", config.ca_file)))?;
-        Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(pem) })
-    } else {
-        Client::open(info)
-    };
-    made.map_err(|error| refused(format!("{address}: {}", connection(&error))))
+
+    /// Leads to the server at `address`, with what logs in now. The caller bounds the time.
+    pub(super) async fn client(&self, address: &str) -> Result<Client, Fault> {
+        let refused = |text: String| Fault::refused(Kind::Unavailable, text);
+        let Endpoint { config, tokens } = &self.endpoint;
+        let Some((host, port)) = config::host_port(address) else {
+            return Err(refused(format!("`{address}` is not `host:port`")));
+        };
+        let token = tokens.token().await.map_err(|e| Fault::refused(e.kind, e.message))?;
+        let host = host.to_owned();
+        let addr = if config.tls {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        let mut login = RedisConnectionInfo::default().set_skip_set_lib_name();
+        if !config.username.is_empty() {
+            login = login.set_username(&config.username);
+        }
+        if !token.0.is_empty() {
+            login = login.set_password(&token.0);
+        }
+        let tcp = TcpSettings::default().set_nodelay(true);
+        let failed = |error| refused(format!("{address}: {}", connection(&error)));
+        let info = addr.into_connection_info().map_err(failed)?;
+        let info = info.set_tcp_settings(tcp).set_redis_settings(login);
+        let made = if config.tls && !config.ca_file.is_empty() {
+            let root_cert = Some(self.authorities().await?.clone());
+            Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
+        } else {
+            Client::open(info)
+        };
+        made.map_err(failed)
+    }
+
+    async fn authorities(&self) -> Result<&Vec<u8>, Fault> {
+        let file = &self.endpoint.config.ca_file;
+        let read = async || {
+            let path = file.clone();
+            let read = self.rt.blocking(move || std::fs::read(path)).await;
+            read.unwrap_or_else(|| Err(std::io::Error::other("a panic")))
+        };
+        let refused =
+            |error| Fault::refused(Kind::Unavailable, format!("cannot read `{file}`: {error}"));
+        self.authorities.get_or_try_init(read).await.map_err(refused)
+    }
 }
 
 impl Node {
-    pub(super) fn new(rt: &Rt, endpoint: &Endpoint<config::Redis>, address: &str) -> Self {
-        let config = Arc::clone(&endpoint.config);
+    pub(super) fn new(rt: &Rt, door: &Arc<Door>, address: &str) -> Self {
+        let config = Arc::clone(door.config());
         Self {
             address: address.to_owned(),
             rt: rt.clone(),
-            endpoint: endpoint.clone(),
+            door: Arc::clone(door),
             reads: Lanes::new(config.read_connections),
             writes: Lanes::new(config.write_connections),
             config,
@@ -347,7 +369,7 @@ impl Node {
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE_MAX);
-        let client = client(&self.rt, &self.endpoint, &self.address).await?;
+        let client = self.door.client(&self.address).await?;
         let connected = client.get_multiplexed_async_connection_with_config(&config).await;
         connected.map_err(|error| {
             let text = format!("{}: {}", self.address, connection(&error));

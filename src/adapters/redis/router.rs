@@ -11,13 +11,11 @@ use parking_lot::{Mutex, RwLock};
 use redis::Value;
 
 use super::{
-    super::endpoint::Endpoint,
     fault::{Answer, Fault},
-    node::{Call, Node, Purpose},
+    node::{Call, Door, Node, Purpose},
     slots::{self, SLOTS, slot_of},
 };
 use crate::{
-    config,
     ports::Kind,
     rt::{Instant, Rt},
 };
@@ -43,7 +41,7 @@ struct Item {
 /// Where commands go.
 pub(super) struct Router {
     rt: Rt,
-    endpoint: Endpoint<config::Redis>,
+    door: Arc<Door>,
     nodes: Mutex<BTreeMap<String, Arc<Node>>>,
     /// The server of each slot; empty until it is known.
     slots: RwLock<Vec<Option<Arc<Node>>>>,
@@ -51,16 +49,16 @@ pub(super) struct Router {
 }
 
 impl Router {
-    pub(super) fn new(rt: Rt, endpoint: Endpoint<config::Redis>) -> Self {
+    pub(super) fn new(rt: Rt, door: Arc<Door>) -> Self {
         let (nodes, slots, learnt) = Default::default();
-        Self { rt, endpoint, nodes, slots, learnt }
+        Self { rt, door, nodes, slots, learnt }
     }
 
     /// The servers that are known, to listen at one of them.
     pub(super) fn addresses(&self) -> Vec<String> {
         let known: Vec<String> = self.nodes.lock().keys().cloned().collect();
         if known.is_empty() {
-            self.endpoint.config.nodes().map(str::to_owned).collect()
+            self.door.config().nodes().map(str::to_owned).collect()
         } else {
             known
         }
@@ -137,7 +135,7 @@ impl Router {
         let mut nodes = self.nodes.lock();
         let node = nodes
             .entry(address.to_owned())
-            .or_insert_with(|| Arc::new(Node::new(&self.rt, &self.endpoint, address)));
+            .or_insert_with(|| Arc::new(Node::new(&self.rt, &self.door, address)));
         Arc::clone(node)
     }
 
@@ -148,7 +146,7 @@ impl Router {
         if learnt.is_some_and(|at| at >= asked || asked.since(at) < LEARN_EVERY) {
             return;
         }
-        let slots = if self.endpoint.config.cluster { self.ask().await } else { self.single() };
+        let slots = if self.door.config().cluster { self.ask().await } else { self.single() };
         if let Some(slots) = slots {
             let keep = |_: &String, node: &mut Arc<Node>| {
                 slots.iter().flatten().any(|kept| kept.address == node.address)
@@ -160,14 +158,14 @@ impl Router {
     }
 
     fn single(&self) -> Option<Vec<Option<Arc<Node>>>> {
-        let node = self.node(self.endpoint.config.nodes().next()?);
+        let node = self.node(self.door.config().nodes().next()?);
         Some(vec![Some(node); SLOTS])
     }
 
     /// The first answer of some nodes that are asked at once: a dead one must not hold this up.
     async fn ask(&self) -> Option<Vec<Option<Arc<Node>>>> {
         let known: Vec<String> = self.nodes.lock().keys().cloned().collect();
-        let seeds = self.endpoint.config.nodes().map(str::to_owned);
+        let seeds = self.door.config().nodes().map(str::to_owned);
         let mut addresses: Vec<String> = known.into_iter().chain(seeds).collect();
         addresses.dedup();
         addresses.truncate(TEACHERS_MAX);

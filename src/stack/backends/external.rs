@@ -11,7 +11,6 @@ use super::{
     super::{
         StackError,
         migrate::Lacking,
-        offline::Look,
         roles::{Backends, TimelineBackend, TweetBackend, UserBackend},
         waits::Patience,
     },
@@ -30,7 +29,7 @@ use crate::{
         s3::S3Blobs,
         sns_sqs::{self, SnsSqsBus},
     },
-    config::{Aws, Config},
+    config::{self, Aws, Config},
     ports::{
         BlobStore, BodyCache, Bus, GraphStore, KeyStore, MediaStore, Outbox, RateLimiter,
         RelationCache, TimelineCache, TimelineStore, TweetStore, UserStore,
@@ -107,6 +106,7 @@ pub(super) async fn open(
     let has = |role: Role| roles.contains(&role);
     let migrate = config.backends.migrate;
     let postgres = Endpoint::configured(rt, &config.postgres);
+    let cassandra = Endpoint::configured(rt, &config.cassandra);
     let user = when(has(Role::User), || {
         attempts(rt, patience, "postgres of the user role", || {
             UserStores::open(rt, &postgres, migrate)
@@ -118,7 +118,7 @@ pub(super) async fn open(
         })
     });
     let copy = when(has(Role::Timeline), || {
-        attempts(rt, patience, "cassandra", || copy(rt, config, migrate))
+        attempts(rt, patience, "cassandra", || copy(rt, &cassandra, migrate))
     });
     let uses_bus = roles.iter().any(|role| *role != Role::Gateway);
     let bus =
@@ -230,7 +230,7 @@ async fn attempts<T, E: Into<Trouble>>(
         };
         match patience {
             Patience::Wait(waits) if trouble.passes => {
-                tracing::warn!(store, why = %trouble.error, "waiting for a store");
+                tracing::warn!(store, error = %trouble.error, "waiting for a store");
                 waits.note(store);
                 rt.sleep(rt.jitter(pause)).await;
                 pause = (pause * 2).min(RETRY_MAX);
@@ -242,22 +242,22 @@ async fn attempts<T, E: Into<Trouble>>(
 
 async fn copy(
     rt: &Rt,
-    config: &Config,
+    cassandra: &Endpoint<config::Cassandra>,
     migrate: bool,
 ) -> Result<Arc<dyn TimelineStore>, cassandra::OpenError> {
-    let endpoint = Endpoint::configured(rt, &config.cassandra);
     if migrate {
-        cassandra::migrate(rt, &endpoint).await?;
+        cassandra::migrate(rt, cassandra).await?;
     }
-    let store = CassandraTimelineStore::open(rt, &endpoint).await?;
+    let store = CassandraTimelineStore::open(rt, cassandra).await?;
     Ok(Arc::new(store))
 }
 
-/// The bucket of pictures, which is made if schemas are. Posts without pictures do not need it, so
+/// The bucket of pictures, which is made if schemas are and `aws.ensure` allows it. Posts without pictures do not need it, so
 /// whoever waits at a start does not wait for it: it is made later.
 async fn pictures(rt: &Rt, config: &Config, patience: &Patience) -> Result<S3Blobs, StackError> {
     let blobs = S3Blobs::new(&config.aws).await;
     if config.backends.migrate
+        && config.aws.ensure
         && let Err(error) = blobs.prepare().await
     {
         match patience {
@@ -305,25 +305,39 @@ pub(in crate::stack) async fn outboxes(
     Ok(vec![user.outbox, tweet.outbox])
 }
 
+/// How a server that keeps no schema answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It has what roles need.
+    Ready,
+    /// It answers, and has not yet what chirp makes, or with `aws.ensure` off somebody else.
+    Unmade,
+    /// It answers, and may not say whether it has what roles need.
+    Untold,
+    /// It does not answer, or refuses: what came back.
+    Refused(String),
+}
+
 /// How the servers that keep no schema answer. Changes nothing.
 pub(in crate::stack) async fn look(rt: &Rt, config: &Config) -> Vec<(&'static str, Look)> {
     let redis = shared::Redis::new(rt.clone(), Endpoint::configured(rt, &config.redis));
     let redis = async {
-        redis.ping().await.map_or_else(|error| Look::Useless(error.to_string()), |()| Look::Ready)
+        redis.ping().await.map_or_else(|error| Look::Refused(error.to_string()), |()| Look::Ready)
     };
     let bus = async {
         let found = Aws { ensure: false, ..config.aws.clone() };
         match SnsSqsBus::open(&found, rt.clone()).await {
             Ok(_) => Look::Ready,
             Err(error) if error.absent => Look::Unmade,
-            Err(error) => Look::Useless(error.why),
+            Err(error) => Look::Refused(error.why),
         }
     };
     let bucket = async {
         match S3Blobs::new(&config.aws).await.is_there().await {
-            Ok(true) => Look::Ready,
-            Ok(false) => Look::Unmade,
-            Err(error) => Look::Useless(error.to_string()),
+            Ok(Some(true)) => Look::Ready,
+            Ok(Some(false)) => Look::Unmade,
+            Ok(None) => Look::Untold,
+            Err(error) => Look::Refused(error.to_string()),
         }
     };
     let (redis, bus, bucket) = futures_util::join!(redis, bus, bucket);

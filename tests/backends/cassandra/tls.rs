@@ -3,7 +3,10 @@
 use std::{fs, path::Path, sync::Arc};
 
 use chirp::{
-    adapters::cassandra::{CassandraTimelineStore, OpenError, migrate},
+    adapters::{
+        cassandra::{CassandraTimelineStore, OpenError, migrate},
+        endpoint::Endpoint,
+    },
     config::{Cassandra, Secret},
     domain::TweetId,
     ports::TimelineStore as _,
@@ -21,7 +24,7 @@ use crate::support::{
     proxy::{Proxy, Rule},
     run::{Backend as _, answers},
     server::Container,
-    servers::endpoint,
+    servers::{Stuck, endpoint},
     tls::{MAKE, NAME, authority},
 };
 
@@ -69,6 +72,23 @@ async fn set_password(container: &Container, authority: &Path, from: &str, to: &
     session.query_unpaged(cql, ()).await.unwrap();
 }
 
+/// Who gives no password for a while keeps nobody from connecting later.
+async fn sticks_and_heals(server: &Server, container: &Container, known: &Cassandra) {
+    let proxy = Proxy::before(container.port);
+    let stuck = Arc::new(Stuck::new("hunter2hunter2"));
+    let config = Cassandra { connect_timeout_ms: 500, ..behind(&proxy, known) };
+    let endpoint = Endpoint { config: Arc::new(config), tokens: stuck.clone() };
+    let store = CassandraTimelineStore::open(&server.rt, &endpoint).await.unwrap();
+    stuck.sticks(true);
+    proxy.set(Rule::Refuse);
+    assert!(store.bodies(&[TweetId(20)]).await.is_err());
+    proxy.set(Rule::Pass);
+    stuck.was_asked().await;
+    assert!(store.bodies(&[TweetId(20)]).await.is_err());
+    stuck.sticks(false);
+    heals(server, &store).await;
+}
+
 pub async fn a_cluster_is_known_by_its_authority_and_its_name_and_knows_a_password(server: Server) {
     let container = start().await;
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -96,14 +116,15 @@ pub async fn a_cluster_is_known_by_its_authority_and_its_name_and_knows_a_passwo
 
     // What is connected stays so; a connection that is made anew reads the file again.
     set_password(&container, authority.path(), FIRST, "hunter2hunter2").await;
-    fs::write(&file, "hunter2hunter2\n").unwrap();
     assert!(store.put_tweets(&[tweet(20, 1)]).await.is_done());
+    fs::write(&file, "hunter2hunter2\n").unwrap();
     proxy.set(Rule::Refuse);
     assert!(store.bodies(&[TweetId(20)]).await.is_err());
     proxy.set(Rule::Pass);
     heals(&server, &store).await;
     assert!(store.bodies(&[TweetId(20)]).await.unwrap()[0].is_some());
 
+    sticks_and_heals(&server, &container, &known).await;
     let fixed = |password: &str| Cassandra {
         password: Secret(password.to_owned()),
         password_file: std::path::PathBuf::new(),

@@ -1,19 +1,24 @@
 //! Passwords that change while processes run.
 
-use std::{fs, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use chirp::{
-    adapters::postgres::{OpenError, TweetStores},
+    adapters::{
+        endpoint::Endpoint,
+        postgres::{OpenError, Pg, TweetStores},
+    },
     config::{Postgres, Secret},
     domain::{TweetId, UserId, Window},
     ports::{Kind, Outcome, TweetStore, outcome::twice},
 };
 
 use super::{Server, contracts::tweet};
-use crate::support::servers::endpoint;
+use crate::support::servers::{Stuck, endpoint};
 
 /// Longer than an idle connection is used without being asked whether it lives.
 const ASKED_AFTER: Duration = Duration::from_millis(1_200);
+/// Longer than a connection takes to go back into its pool.
+const RETURNED_AFTER: Duration = Duration::from_millis(300);
 
 async fn readable(store: &dyn TweetStore) -> bool {
     store.by_author(UserId(1), Window::Latest, 10).await.is_ok()
@@ -41,8 +46,8 @@ pub async fn a_password_that_was_changed_is_read_for_the_next_connection(server:
 
     // What is connected stays so.
     sets("hunter3hunter3").await;
-    fs::write(&file, "hunter3hunter3\n").unwrap();
     assert!(stores.tweets.create(&tweet(20, 1)).await.is_done());
+    fs::write(&file, "hunter3hunter3\n").unwrap();
     // The pool takes the idle connection, finds it dead, and makes another in its place.
     server.end_sessions(&database).await;
     server.rt.sleep(ASKED_AFTER).await;
@@ -72,4 +77,22 @@ pub async fn a_password_that_was_changed_is_read_for_the_next_connection(server:
 
     let text = format!("{away} {unopened} {config:?} {:?}", stores.db);
     assert!(text.contains(file.to_str().unwrap()) && !text.contains("hunter"), "{text}");
+}
+
+pub async fn who_gives_no_password_keeps_nobody_from_what_is_connected(server: Server) {
+    let database = server.tweet().await;
+    let stuck = Arc::new(Stuck::new(&server.config.password.0));
+    let config = Postgres { connections_max: 2, acquire_ms: 300, ..server.config.clone() };
+    let endpoint = Endpoint { config: Arc::new(config), tokens: stuck.clone() };
+    let stores = TweetStores::over(Pg::new(&server.rt, &endpoint, &database));
+    stuck.sticks(true);
+    let unasked = stores.tweets.create(&tweet(10, 1)).await;
+    let Outcome::Failed(unasked) = unasked else { panic!("{unasked:?}") };
+    assert_eq!(unasked.kind, Kind::Timeout, "{unasked}");
+    assert!(unasked.message.contains("no password was given in time"), "{unasked}");
+    stuck.sticks(false);
+    assert!(stores.tweets.create(&tweet(10, 1)).await.is_done());
+    stuck.sticks(true);
+    server.rt.sleep(RETURNED_AFTER).await;
+    assert!(stores.tweets.create(&tweet(20, 1)).await.is_done());
 }

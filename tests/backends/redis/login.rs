@@ -74,8 +74,8 @@ pub async fn a_password_that_was_changed_is_read_for_the_next_connection(server:
 
     // What is connected stays so.
     raw.run::<()>(&format!("ACL SETUSER {user} resetpass >hunter3hunter3")).await;
-    fs::write(&file, "hunter3hunter3\n").unwrap();
     assert!(cache.begin(home(1)).await.is_none(), "it is there");
+    fs::write(&file, "hunter3hunter3\n").unwrap();
     raw.run::<i64>(&format!("CLIENT KILL USER {user}")).await;
     cache.redis.ping().await.unwrap();
     assert!(cache.begin(home(1)).await.is_none(), "it is there");

@@ -2,15 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use chirp::{
     adapters::{
         endpoint::{Endpoint, Login},
         postgres::server::create_databases,
     },
     config::{Aws, Cassandra, Config, Postgres, Redis, Secret},
+    ports::{Read, TokenProvider},
     rt::tokio_rt::TokioRuntime,
     stack::containers::{answers::answers, images},
 };
+use tokio::sync::{Notify, watch};
 
 use super::server::{Container, Order};
 
@@ -24,6 +27,41 @@ pub const SHARED: &str = "CHIRP_TEST_SERVERS";
 /// The server that `config` leads to.
 pub fn endpoint<C: Login>(config: &C) -> Endpoint<C> {
     Endpoint::configured(&TokioRuntime::handle(), config)
+}
+
+/// Gives a password, or while it sticks never an answer.
+pub struct Stuck {
+    password: Secret,
+    sticks: watch::Sender<bool>,
+    asked: Notify,
+}
+
+impl Stuck {
+    pub fn new(password: &str) -> Self {
+        let (sticks, asked) = Default::default();
+        Self { password: Secret(password.to_owned()), sticks, asked }
+    }
+
+    pub fn sticks(&self, sticks: bool) {
+        self.sticks.send_replace(sticks);
+    }
+
+    /// Waits until somebody asks from now on.
+    pub async fn was_asked(&self) {
+        self.asked.notified().await;
+    }
+}
+
+#[async_trait]
+impl TokenProvider for Stuck {
+    async fn token(&self) -> Read<Secret> {
+        self.asked.notify_waiters();
+        if *self.sticks.borrow() {
+            // Whoever waits for this is not helped by what comes later.
+            std::future::pending::<()>().await;
+        }
+        Ok(self.password.clone())
+    }
 }
 
 /// Where the servers are on 127.0.0.1.

@@ -35,17 +35,24 @@ pub(crate) struct Context {
     pub(crate) printer: Printer,
     global: Global,
     env: Vec<(String, String)>,
+    /// Variables of chirp's whose value is not text.
+    no_text: Vec<String>,
 }
 
 impl Context {
     pub(crate) fn new(global: Global) -> Self {
-        // Names and values that are not text cannot be ours.
-        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
-        let env: Vec<(String, String)> = std::env::vars_os().filter_map(text).collect();
+        let (mut env, mut no_text) = (Vec::<(String, String)>::new(), Vec::new());
+        for (name, value) in std::env::vars_os() {
+            // A name that is not text cannot be ours.
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => env.push((name, value)),
+                Err(_) if name.starts_with(config::env::PREFIX) => no_text.push(name),
+                Err(_) => {}
+            }
+        }
         let no_color = env.iter().any(|(name, value)| name == env::NO_COLOR && !value.is_empty());
-        Self { printer: Printer::new(no_color), global, env }
+        Self { printer: Printer::new(no_color), global, env, no_text }
     }
 
     /// A variable of the environment.
@@ -61,6 +68,10 @@ impl Context {
 
     /// The configuration, with what `flags` say.
     pub(crate) fn load(&self, flags: Vec<Override>) -> Result<Loaded, Failure> {
+        if let Some(name) = self.no_text.first() {
+            let sentence = format!("the value of the variable `{name}` is not text");
+            return Err(Failure::new(Exit::Config, sentence, "values are UTF-8"));
+        }
         let named = self.global.config.clone().or_else(|| self.env(env::CONFIG).map(PathBuf::from));
         let path = named.clone().unwrap_or_else(|| PathBuf::from("chirp.toml"));
         let file = match std::fs::read_to_string(&path) {

@@ -6,6 +6,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use futures_util::future::join_all;
+
 use super::{
     context::{Context, ask, block_on, enough_files},
     exit::{Exit, Failure},
@@ -230,18 +232,31 @@ fn servers_in(all: &[Container], running: &Running) -> Finding {
 }
 
 async fn state(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> {
+    let mut findings = instances(config, dir).await;
+    let used_with = dir.kind().ok().flatten();
+    let kind = config.backends.kind.as_str();
+    match (used_with.as_deref(), config.backends.external()) {
+        // What `--backends` said, which is asked above.
+        (Some("containers"), false) => {}
+        (Some(found), external) if found != kind && (external || found == "external") => {
+            if let Err(error) = dir.check_kind(kind) {
+                let failure = Failure::from(error);
+                findings.push(("stores", Fail(failure.sentence, failure.hint)));
+            }
+        }
+        (_, true) => findings.extend(servers(config).await),
+        (_, false) if dir.running() == Running::Nothing => {
+            findings.push(("stores", stores(dir).await));
+        }
+        (_, false) => {}
+    }
+    findings
+}
+
+async fn instances(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> {
     match dir.running() {
         Running::Nothing => {
             let mut findings = vec![("instance", Finding::Ok("nothing runs".to_owned()))];
-            if config.backends.external() {
-                findings.push(("stores", servers(config).await));
-                let others = offline::look(config).await;
-                findings.extend(
-                    others.into_iter().map(|(name, look)| (name, other(config, name, look))),
-                );
-            } else {
-                findings.push(("stores", stores(dir).await));
-            }
             for (name, address, port) in [
                 ("port", config.up.address, config.up.port),
                 ("admin port", Ipv4Addr::LOCALHOST.into(), config.up.admin_port),
@@ -257,29 +272,41 @@ async fn state(config: &Config, dir: &DataDir) -> Vec<(&'static str, Finding)> {
         }
         Running::Up(run) => instance("chirp up", run.admin).await,
         Running::Roles(runs) => {
-            let mut findings = Vec::new();
-            for (role, run) in runs {
-                findings.extend(instance(role.as_str(), run.admin).await);
-            }
+            let lacking = dir.lacking(&runs);
+            let asked = runs.iter().map(|(role, run)| instance(role.as_str(), run.admin));
+            let mut findings: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
+            findings.extend(lacking.into_iter().map(|(role, count)| {
+                let text = format!("{count} of the processes of `{}` do not run", role.as_str());
+                ("instance", Fail(text, "`chirp logs` may say why".to_owned()))
+            }));
             findings
         }
     }
 }
 
-/// Whether the servers of the durable stores answer, with a schema that this program knows.
-async fn servers(config: &Config) -> Finding {
-    match migrate::check(config, &TokioRuntime::handle(), &Role::ALL).await {
+/// Whether the servers of the configuration answer, with schemas that this program knows.
+async fn servers(config: &Config) -> Vec<(&'static str, Finding)> {
+    let schemas = [("users", Role::User), ("tweets", Role::Tweet), ("cassandra", Role::Timeline)];
+    let schemas =
+        join_all(schemas.map(|(name, role)| async move { (name, schema(config, role).await) }));
+    let (mut findings, others) = futures_util::join!(schemas, offline::look(config));
+    findings.extend(others.into_iter().map(|(name, look)| (name, other(config, name, look))));
+    findings
+}
+
+async fn schema(config: &Config, role: Role) -> Finding {
+    match Box::pin(migrate::check(config, &TokioRuntime::handle(), &[role])).await {
         Ok(behind) if behind.is_empty() => {
-            Finding::Ok("answer, with the schemas of this version".to_owned())
+            Finding::Ok("answers, with the schema of this version".to_owned())
         }
         Ok(behind) => {
             let names: Vec<String> = behind.into_iter().map(|lacking| lacking.store).collect();
-            let hint = if config.backends.migrate {
-                "the next start takes the steps, or `chirp migrate`".to_owned()
-            } else {
-                "`chirp migrate` takes the steps".to_owned()
-            };
-            Warn(format!("the schema is behind: {}", names.join(", ")), hint)
+            let text = format!("the schema is behind: {}", names.join(", "));
+            if config.backends.migrate {
+                let hint = "the next start takes the steps, or `chirp migrate`".to_owned();
+                return Warn(text, hint);
+            }
+            Fail(text, "`chirp migrate` takes the steps".to_owned())
         }
         Err(error) => {
             let failure = Failure::from(error);
@@ -333,7 +360,9 @@ async fn free_port(address: SocketAddr) -> Finding {
 }
 
 async fn instance(name: &str, admin: SocketAddr) -> Vec<(&'static str, Finding)> {
-    let silent = |failure: Failure| vec![("instance", Fail(failure.sentence, failure.hint))];
+    let silent = |failure: Failure| {
+        vec![("instance", Fail(format!("`{name}`: {}", failure.sentence), failure.hint))]
+    };
     let ready = match ask(admin, "/readyz").await {
         Ok(answer) => answer,
         Err(failure) => return silent(failure),

@@ -11,6 +11,9 @@ use super::{
 };
 use crate::stack::{DataDir, StackError, admin::Moved, client, data_dir::Running, offline};
 
+/// A number below this, other than 0, is meant as seconds: as milliseconds it would be before 1974.
+const SECONDS_MAX: u64 = 1_u64 << 37;
+
 /// Flags of `replay`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -103,6 +106,9 @@ fn now_ms() -> u64 {
 
 fn since(text: &str) -> Result<Since, String> {
     if let Ok(at) = text.parse() {
+        if (1..SECONDS_MAX).contains(&at) {
+            return Err("it is in seconds: milliseconds since the epoch have 13 digits".to_owned());
+        }
         return Ok(Since::AtMs(at));
     }
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
@@ -130,7 +136,11 @@ fn rfc3339_ms(text: &str) -> Option<u64> {
     } else {
         let at = time.rfind(['+', '-'])?;
         let (hours, minutes) = time[at + 1..].split_once(':')?;
-        let minutes = digits(hours)? * 60 + digits(minutes)?;
+        let (hours, minutes) = (digits(hours)?, digits(minutes)?);
+        if hours > 23 || minutes > 59 {
+            return None;
+        }
+        let minutes = hours * 60 + minutes;
         (&time[..at], if time[at..].starts_with('-') { -minutes } else { minutes })
     };
     let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
@@ -138,7 +148,9 @@ fn rfc3339_ms(text: &str) -> Option<u64> {
     let ms: i64 = digits(fraction).and(format!("{fraction:0<3}").get(..3)?.parse().ok())?;
     let valid = (1970..=9999).contains(&year)
         && (1..=12).contains(&month)
-        && (1..=31).contains(&day)
+        && day >= 1
+        // The day exists if the next month's first is behind it.
+        && days(year, month, day) < days(year + month / 12, month % 12 + 1, 1)
         && hour < 24
         && minute < 60
         && second <= 60;
@@ -179,9 +191,19 @@ mod tests {
         ] {
             assert_eq!(since(text), Ok(wanted), "{text}");
         }
-        for bad in
-            ["", "h", "2x", "-2h", "2026-11-24", "2026-13-01T00:00:00Z", "1969-01-01T00:00:00Z"]
-        {
+        for bad in [
+            "",
+            "h",
+            "2x",
+            "-2h",
+            "2026-11-24",
+            "2026-13-01T00:00:00Z",
+            "1969-01-01T00:00:00Z",
+            "2026-02-29T00:00:00Z",
+            "2026-04-31T00:00:00Z",
+            "2026-11-30T23:00:00+24:00",
+            "1795526400",
+        ] {
             assert!(since(bad).is_err(), "{bad}");
         }
     }

@@ -1,5 +1,6 @@
 //! `chirp status`: what runs on the data folder, and how it is.
 
+use futures_util::future::join_all;
 use serde::Serialize;
 
 use super::{
@@ -26,9 +27,18 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize)]
 struct Status {
     processes: Vec<Process>,
+    /// Roles of which processes are lacking: they have just ended, or are starting.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lacking: Vec<Lacking>,
     /// Absent unless the data folder has some.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     containers: Vec<Container>,
+}
+
+#[derive(Debug, Serialize)]
+struct Lacking {
+    role: &'static str,
+    count: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -39,6 +49,8 @@ struct Process {
     #[serde(flatten)]
     run: RunFile,
     ready: bool,
+    /// Whether its admin listener answers at all.
+    answers: bool,
     queues: Option<Queues>,
 }
 
@@ -48,14 +60,14 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     if !args.json {
         return show(context, &dir, false);
     }
-    let processes = look(&dir)?;
+    let (processes, lacking) = look(&dir)?;
     let containers = block_on(Containers::list(&dir))?.unwrap_or_else(|error| {
         context
             .printer
             .talk(&format!("containers are not shown: {}", Failure::from(error).sentence));
         Vec::new()
     });
-    let json = serde_json::to_string(&Status { processes, containers });
+    let json = serde_json::to_string(&Status { processes, lacking, containers });
     context.printer.data(&json.expect("a status has only string keys"))?;
     Ok(Exit::Ok)
 }
@@ -73,8 +85,13 @@ pub(crate) fn show(context: &Context, dir: &DataDir, talk: bool) -> Result<Exit,
     if talk && let Some(run) = dir.supervised() {
         up::ready_block(context, dir, &run, None);
     }
-    for process in look(dir)? {
-        let state = if process.ready { p.green("ready") } else { p.yellow("not ready") };
+    let (processes, lacking) = look(dir)?;
+    for process in processes {
+        let state = match (process.ready, process.answers) {
+            (true, _) => p.green("ready"),
+            (false, true) => p.yellow("not ready"),
+            (false, false) => p.red("no answer"),
+        };
         match process.role {
             None if process.ready && talk => up::ready_block(context, dir, &process.run, None),
             role => line(&format!(
@@ -105,6 +122,10 @@ pub(crate) fn show(context: &Context, dir: &DataDir, talk: bool) -> Result<Exit,
             ))?;
         }
     }
+    for Lacking { role, count } in lacking {
+        let state = p.red("does not run");
+        line(&format!("{role:<9} {state}  {count} of its processes; `chirp logs` may say why"))?;
+    }
     // Whoever asks for the stack is told of it also if Docker does not answer.
     match block_on(Containers::list(dir))? {
         Ok(containers) => {
@@ -124,7 +145,8 @@ pub(crate) fn show(context: &Context, dir: &DataDir, talk: bool) -> Result<Exit,
     Ok(Exit::Ok)
 }
 
-fn look(dir: &DataDir) -> Result<Vec<Process>, Failure> {
+fn look(dir: &DataDir) -> Result<(Vec<Process>, Vec<Lacking>), Failure> {
+    let mut lacking = Vec::new();
     let runs = match dir.running() {
         Running::Nothing => return Err(not_running(dir)),
         Running::Starting => {
@@ -133,16 +155,19 @@ fn look(dir: &DataDir) -> Result<Vec<Process>, Failure> {
         }
         Running::Up(run) => vec![(None, run)],
         Running::Roles(runs) => {
+            let found = dir.lacking(&runs).into_iter();
+            lacking.extend(found.map(|(role, count)| Lacking { role: role.as_str(), count }));
             runs.into_iter().map(|(role, run)| (Some(role.as_str()), run)).collect()
         }
     };
-    block_on(async {
-        let mut processes = Vec::new();
-        for (role, run) in runs {
-            let ready = ask(run.admin, "/readyz").await?.status == 200;
-            let queues = ask(run.admin, "/queues").await?.json();
-            processes.push(Process { role, run, ready, queues });
-        }
-        Ok(processes)
-    })?
+    let processes = block_on(join_all(runs.into_iter().map(|(role, run)| async move {
+        let ready = ask(run.admin, "/readyz").await;
+        let queues = match &ready {
+            Ok(_) => ask(run.admin, "/queues").await.ok().and_then(|answer| answer.json()),
+            Err(_) => None,
+        };
+        let (answers, ready) = (ready.is_ok(), ready.is_ok_and(|answer| answer.status == 200));
+        Process { role, run, ready, answers, queues }
+    })))?;
+    Ok((processes, lacking))
 }

@@ -196,7 +196,7 @@ pub(crate) fn one_of(key: &'static str, file: &Path, secret: &Secret) -> Result<
         return Ok(());
     }
     let other = key.trim_end_matches("_file");
-    Err(Invalid { key, problem: format!("is set, and `{other}` too") })
+    Err(Invalid { key, problem: format!("is set, and `{other}` too: keep one of them") })
 }
 
 /// Host and port of `host:port`; a host with colons stands in brackets.

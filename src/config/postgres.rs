@@ -112,6 +112,10 @@ impl Postgres {
             let problem = format!("is `{}`, allowed are {}", self.tls, TLS_MODES.join(", "));
             return Err(Invalid { key: "postgres.tls", problem });
         }
+        if self.user_database == self.tweet_database {
+            let problem = "is `postgres.user_database` too: each role has its own".to_owned();
+            return Err(Invalid { key: "postgres.tweet_database", problem });
+        }
         within("postgres.connections_max", u64::from(self.connections_max), 1, 1_000)?;
         within("postgres.statement_ms", self.statement_ms, 10, 60_000)?;
         within("postgres.lock_ms", self.lock_ms, 1, self.statement_ms)?;
@@ -134,6 +138,10 @@ mod tests {
             (Postgres { tls: "prefer".to_owned(), ..fine.clone() }, "postgres.tls"),
             (Postgres { lock_ms: 1_001, ..fine.clone() }, "postgres.lock_ms"),
             (Postgres { call_ms: 1_000, ..fine.clone() }, "postgres.call_ms"),
+            (
+                Postgres { tweet_database: fine.user_database.clone(), ..fine.clone() },
+                "postgres.tweet_database",
+            ),
             (Postgres { connections_max: 0, ..fine.clone() }, "postgres.connections_max"),
             (
                 Postgres {

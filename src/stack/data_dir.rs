@@ -244,6 +244,19 @@ impl DataDir {
         held(&self.root.join(SUPERVISOR)).then(|| self.read_run(None)).flatten()
     }
 
+    /// The roles of which `chirp up --processes` has fewer than it should among those that are
+    /// `found`: their processes have just ended, or are starting. With how many are lacking.
+    #[must_use]
+    pub fn lacking(&self, found: &[(Role, RunFile)]) -> Vec<(Role, usize)> {
+        let wanted = self.supervised().map(|run| run.replicas).unwrap_or_default();
+        let count = |role: Role| found.iter().filter(|(other, _)| *other == role).count();
+        let lacking = wanted.into_iter().filter_map(|(name, wanted)| {
+            let role = Role::ALL.into_iter().find(|role| role.as_str() == name)?;
+            Some((role, wanted.saturating_sub(count(role))))
+        });
+        lacking.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// The processes that hold the folder or roles of it, also while they start or stop. Each is
     /// known to have the lock open that names it, where the system tells (`/proc`).
     #[must_use]

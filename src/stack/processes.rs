@@ -64,6 +64,8 @@ pub struct Program {
 /// Processes that run.
 #[derive(Debug)]
 pub(super) struct Processes {
+    /// What tells them: it may hold secrets, and goes with them.
+    told_by: PathBuf,
     watched: Vec<(Role, Shutdown, JoinHandle<()>)>,
 }
 
@@ -110,7 +112,7 @@ impl Processes {
         let pids = Arc::new(Mutex::new(BTreeMap::new()));
         let ready = Shutdown::new();
         let (deaths, mut died) = mpsc::unbounded_channel();
-        let mut all = Self { watched: Vec::new() };
+        let mut all = Self { told_by: path.clone(), watched: Vec::new() };
         let seats = seats(config);
         for &seat in &seats {
             let gateway = seat.role == Role::Gateway;
@@ -172,6 +174,9 @@ impl Processes {
                 // A panic in there has dropped the pipe, which ends the process as well.
                 drop(watching.await);
             }
+        }
+        if let Err(error) = std::fs::remove_file(&self.told_by) {
+            tracing::warn!(path = %self.told_by.display(), %error, "a file could not be removed");
         }
     }
 }
@@ -252,8 +257,8 @@ impl Job {
             if began.elapsed() > LIVED {
                 pause = RESTART_MIN;
             }
-            let Death { name, code, said } = &death;
-            let said = said.last().map_or("", String::as_str);
+            let said = death.after("error:").or_else(|| death.said.last().cloned());
+            let Death { name, code, .. } = &death;
             let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
             tracing::warn!(process = name, code, said, pause_ms, "a process died: it starts again");
             if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -332,15 +337,21 @@ async fn end(child: &mut Child, limit: Duration) {
     }
 }
 
+impl Death {
+    /// The rest of the last line that began with `head`.
+    fn after(&self, head: &str) -> Option<String> {
+        let line = self.said.iter().rev().find_map(|line| line.strip_prefix(head));
+        line.map(|line| line.trim().to_owned())
+    }
+}
+
 impl From<Death> for StackError {
-    fn from(Death { name, code, said }: Death) -> Self {
-        let after = |head: &str| {
-            let line = said.iter().rev().find_map(|line| line.strip_prefix(head));
-            line.map(|line| line.trim().to_owned())
-        };
+    fn from(death: Death) -> Self {
+        let (why, hint) = (death.after("error:"), death.after("hint:"));
+        let Death { name, code, .. } = death;
         let how = code.map_or_else(|| "by a signal".to_owned(), |code| format!("with {code}"));
-        let why = after("error:").unwrap_or_else(|| format!("it ended {how}"));
-        Self::Process { name, code, why, hint: after("hint:") }
+        let why = why.unwrap_or_else(|| format!("it ended {how}"));
+        Self::Process { name, code, why, hint }
     }
 }
 

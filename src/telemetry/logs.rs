@@ -226,8 +226,12 @@ where
 {
     let level: LevelFilter = log.level.parse().unwrap_or(LevelFilter::INFO);
     // Libraries speak of their own affairs; only their warnings matter here.
-    let filter =
-        Targets::new().with_target("chirp", level).with_default(level.min(LevelFilter::WARN));
+    let filter = Targets::new()
+        .with_target("chirp", level)
+        // It calls every connection that fails an error, at a start and while a node is away; what
+        // that means for a call, the call's own error says.
+        .with_target("scylla", LevelFilter::OFF)
+        .with_default(level.min(LevelFilter::WARN));
     let json = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)

@@ -154,3 +154,34 @@ fn a_doctor_tells_of_docker_without_needing_it() {
     assert!(doctor("embedded").contains("ok   docker       there is no Docker at"));
     assert!(doctor("containers").contains("fail docker       there is no Docker at"));
 }
+
+#[test]
+fn a_doctor_knows_what_a_folder_was_used_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join(".chirp");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("chirp.lock"), "").unwrap();
+    let known = |kind: &str| {
+        let stack = "0123456789abcdef0123456789abcdef";
+        let text = format!(r#"{{"kind":"{kind}","stack":"{stack}","kept":true}}"#);
+        fs::write(data.join("backends.json"), text).unwrap();
+    };
+    let doctor = |kind: &str| {
+        let mut command = chirp(&["doctor"]);
+        command.env("CHIRP_BACKENDS_KIND", kind).env("DOCKER_HOST", "unix:///nowhere.sock");
+        let output = command.current_dir(folder.path()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (used, said, refused) in [
+        ("external", "embedded", true),
+        ("external", "containers", true),
+        ("containers", "external", true),
+        ("containers", "embedded", false),
+    ] {
+        known(used);
+        let found = doctor(said);
+        let fails = found.contains("fail stores") && found.contains(&format!("data in {used} "));
+        assert_eq!(fails, refused, "{used}, {said}: {found}");
+        assert!(!found.contains("made by the first start"), "{used}, {said}: {found}");
+    }
+}

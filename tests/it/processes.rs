@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
     process::{Child, Stdio},
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{chirp, patience, run_in};
+use crate::support::{chirp, obstacles::damaged_keys, patience, run_in};
 
 const UP: [&str; 6] = ["up", "--processes", "--port", "0", "--admin-port", "0"];
 
@@ -128,16 +128,13 @@ fn the_processes_of_a_supervisor_that_is_killed_end_and_another_start_goes_on() 
 #[test]
 fn a_process_that_cannot_start_ends_the_whole_start_with_its_own_error() {
     let folder = tempfile::tempdir().unwrap();
-    let busy = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = busy.local_addr().unwrap().port();
-    let args = ["up", "--processes", "--port", &port.to_string(), "--admin-port", "0"];
-    let output = run_in(folder.path(), &args);
+    damaged_keys(folder.path());
+    let output = run_in(folder.path(), &UP);
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(10), "{said}");
-    let wanted = format!("error: port {port} of 127.0.0.1 is in use (process `gateway`)");
-    assert!(said.contains(&wanted), "{said}");
-    assert!(said.contains("hint: choose another with `--port`"), "{said}");
-    assert!(fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing is left");
+    assert_eq!(output.status.code(), Some(12), "{said}");
+    assert!(said.contains("keys.json` is damaged") && said.contains("(process `user`)"), "{said}");
+    assert!(pids(folder.path()).is_empty(), "nothing is left");
+    assert!(!folder.path().join(".chirp/run/processes.toml").exists(), "it may hold secrets");
 }
 
 #[test]
@@ -154,6 +151,48 @@ fn no_secret_stands_in_the_list_of_processes() {
             assert!(!String::from_utf8_lossy(&text).contains(secret), "{file}");
         }
     }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    let left = fs::read_dir(folder.path().join(".chirp/run")).unwrap();
+    for file in left.map(|file| file.unwrap().path()) {
+        let text = fs::read(&file).unwrap();
+        assert!(!String::from_utf8_lossy(&text).contains(secret), "{} is left", file.display());
+    }
+}
+
+#[test]
+fn a_role_that_is_not_there_is_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, _talk) = up(folder.path());
+    let says = |verb: &str| {
+        let output = run_in(folder.path(), &[verb]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(says("doctor").0, Some(0), "{:?}", says("doctor"));
+    // Its folder no longer says where it is, as if it were starting.
+    let run = folder.path().join(".chirp/run/tweet.json");
+    let aside = folder.path().join("tweet.json");
+    fs::rename(&run, &aside).unwrap();
+    let (_, status) = says("status");
+    assert!(status.contains("tweet     does not run  1 of its processes"), "{status}");
+    let (code, doctor) = says("doctor");
+    assert_eq!(code, Some(1), "{doctor}");
+    assert!(
+        doctor.contains("fail instance     1 of the processes of `tweet` do not run"),
+        "{doctor}"
+    );
+    fs::rename(&aside, &run).unwrap();
+    // One that answers nothing hides nobody.
+    let tweet = run_file(folder.path(), "run/tweet.json").unwrap()["pid"].as_i64().unwrap();
+    let tweet = Pid::from_raw(i32::try_from(tweet).unwrap()).unwrap();
+    kill_process(tweet, Signal::STOP).unwrap();
+    let (code, status) = says("status");
+    kill_process(tweet, Signal::CONT).unwrap();
+    assert_eq!(code, Some(0), "{status}");
+    assert!(
+        status.contains("tweet     no answer") && status.contains("user      ready"),
+        "{status}"
+    );
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert!(child.wait().unwrap().success());
 }

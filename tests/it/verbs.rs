@@ -99,6 +99,18 @@ fn a_doctor_sees_what_a_start_would_refuse_and_changes_nothing() {
 }
 
 #[test]
+fn a_variable_that_is_not_text_is_refused_not_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = chirp(&["config", "show"]);
+    let value = std::os::unix::ffi::OsStrExt::from_bytes(b"\xff");
+    let value: &std::ffi::OsStr = value;
+    let output = command.current_dir(folder.path()).env("CHIRP_LOG_LEVEL", value).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("the value of the variable `CHIRP_LOG_LEVEL` is not text"), "{said}");
+}
+
+#[test]
 fn help_and_completions_are_data_and_help_has_the_exit_codes() {
     let folder = tempfile::tempdir().unwrap();
     let help = run_in(folder.path(), &["--help"]);

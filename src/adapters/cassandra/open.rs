@@ -66,6 +66,10 @@ impl OpenError {
     pub(super) fn unreachable(config: &config::Cassandra, error: &NewSessionError) -> Self {
         let text = error.to_string();
         // The reason comes last, after what was tried.
+        if text.contains("Authentication is required") {
+            let why = "it wants a user and a password: `cassandra.username`".to_owned();
+            return Self::Login { addresses: config.addresses.clone(), why };
+        }
         let why = brief(&text.rsplit("failed with: ").next().unwrap_or_default());
         Self::Unreachable { addresses: config.addresses.clone(), why }
     }

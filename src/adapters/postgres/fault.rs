@@ -32,11 +32,16 @@ fn refusal(error: &Error) -> Option<&PgDatabaseError> {
 }
 
 /// The server's error with its code, and without the detail, which holds values.
-fn told(error: &Error) -> String {
-    refusal(error).map_or_else(
-        || error.to_string(),
-        |refused| format!("{} ({})", refused.message(), refused.code()),
-    )
+pub(super) fn told(error: &Error) -> String {
+    let text = || match error {
+        // The library's text has the character.
+        Error::Configuration(why) if why.to_string().contains("saslprep") => {
+            "the password has a character that cannot be sent".to_owned()
+        }
+        error => error.to_string(),
+    };
+    refusal(error)
+        .map_or_else(text, |refused| format!("{} ({})", refused.message(), refused.code()))
 }
 
 impl Fault {

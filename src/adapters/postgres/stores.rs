@@ -7,6 +7,7 @@ use sqlx_core::{error::Error, migrate::MigrateError};
 use super::{
     super::endpoint::Endpoint,
     Pg,
+    fault::told,
     graph::PgGraph,
     keys::PgKeys,
     media::PgMedia,
@@ -83,7 +84,7 @@ impl OpenError {
             let why = refusal.message().to_owned();
             return Self::Refused { database: database.to_owned(), why };
         }
-        Self::Unreachable { address: address(config), why: error.to_string() }
+        Self::Unreachable { address: address(config), why: told(error) }
     }
 
     pub(super) fn login(config: &config::Postgres, error: StoreError) -> Self {

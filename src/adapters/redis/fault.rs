@@ -101,9 +101,11 @@ fn told(error: &ServerError) -> String {
 /// What the client library says of a connection. Its details are left out: they may repeat what was
 /// sent, as when a server does not know how to log in.
 pub(super) fn connection(error: &RedisError) -> String {
-    match error.code() {
-        Some(code) => format!("the connection failed: {} ({code})", error.category()),
-        None => format!("the connection failed: {}", error.category()),
+    let io = std::error::Error::source(error).and_then(|why| why.downcast_ref::<std::io::Error>());
+    match (error.code(), io) {
+        (Some(code), _) => format!("the connection failed: {} ({code})", error.category()),
+        (None, Some(io)) => format!("the connection failed: {}", io.kind()),
+        (None, None) => format!("the connection failed: {}", error.category()),
     }
 }
 

@@ -117,7 +117,7 @@ pub async fn a_doctor_tells_which_servers_a_start_would_miss(_: Alone) {
         String::from_utf8(output.stdout).unwrap()
     };
     let said = doctor(&env);
-    for server in ["stores", "redis", "bus", "bucket"] {
+    for server in ["users", "tweets", "cassandra", "redis", "bus", "bucket"] {
         assert!(said.contains(&format!("fail {server}")), "{said}");
     }
     env.insert("CHIRP_REDIS_ADDRESSES", format!("127.0.0.1:{}", redis.port));

@@ -146,7 +146,10 @@ pub async fn a_cluster_is_known_by_its_authority_and_its_name_and_knows_a_passwo
         let refused = opened.map(drop).unwrap_err();
         let text = format!("{refused} {refused:?} {impatient:?}");
         assert!(!text.contains("hunter"), "{text}");
-        if impatient.password_file == absent {
+        if impatient.username.is_empty() {
+            assert!(matches!(refused, OpenError::Login { .. }), "{text}");
+            assert!(text.contains("`cassandra.username`"), "{text}");
+        } else if impatient.password_file == absent {
             assert!(matches!(refused, OpenError::Login { .. }), "{text}");
             assert!(text.contains(absent.to_str().unwrap()), "{text}");
         } else {

@@ -121,10 +121,12 @@ pub async fn a_push_that_found_nothing_to_do_is_not_done_before_replicas_have_wh
     _: Server,
 ) {
     let server = Server::cluster(1).await;
-    let config = config::Redis { wait_replicas: 1, wait_timeout_ms: 500, ..server.config() };
+    let patient = config::Redis { wait_replicas: 1, ..server.config() };
+    let config = config::Redis { wait_timeout_ms: 500, ..patient.clone() };
     let cache = Caches::new(&config);
     let reader = users([17]);
-    cache.warm(17).await;
+    // A cluster that was just made takes its time.
+    Caches::new(&patient).warm(17).await;
     let (primary, _) = place(&server, 17).await;
     // The primary would say for some time that its replica is there: it only does not hear of it.
     let replicas: Vec<u16> = replicas(&server, primary).await;

@@ -19,7 +19,8 @@ use crate::{
 /// The longest password or token that is read out of a file; those of IAM have one to two thousand
 /// bytes.
 const TOKEN_MAX: usize = 16 * 1_024;
-/// How long a file is waited for: far above what a disk takes, below every limit of a connection.
+/// How long a file is waited for: far above what a disk takes, below the limits that a connection has
+/// by default.
 const READ_MAX: Duration = Duration::from_millis(400);
 /// The store in the errors of a provider.
 const STORE: &str = "login";
@@ -74,6 +75,19 @@ impl<C: Login> Endpoint<C> {
         };
         Self { config: Arc::new(config.clone()), tokens }
     }
+}
+
+impl<C> Endpoint<C> {
+    /// What logs in now, or that it was not given within `limit`.
+    pub async fn token(&self, rt: &Rt, limit: Duration) -> Read<Secret> {
+        rt.timeout(limit, self.tokens.token()).await.unwrap_or_else(|_| Err(late()))
+    }
+}
+
+/// What is said of a provider that does not answer.
+#[must_use]
+pub fn late() -> StoreError {
+    StoreError::new(Kind::Timeout, STORE, "no password was given in time")
 }
 
 /// A password that never changes.

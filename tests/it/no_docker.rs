@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     net::TcpListener,
+    path::{Path, PathBuf},
     process::Stdio,
 };
 
@@ -111,14 +112,20 @@ fn a_folder_is_only_used_with_the_backends_that_have_its_data() {
     }
 }
 
+/// A data folder whose data is in other backends than files, which were kept.
+fn used_with(kind: &str, folder: &Path) -> PathBuf {
+    let (data, stack) = (folder.join(".chirp"), "0123456789abcdef0123456789abcdef");
+    fs::create_dir_all(&data).unwrap();
+    fs::write(data.join("chirp.lock"), "").unwrap();
+    let text = format!(r#"{{"kind":"{kind}","stack":"{stack}","kept":true}}"#);
+    fs::write(data.join("backends.json"), text).unwrap();
+    data
+}
+
 #[test]
 fn containers_that_may_be_left_are_not_forgotten_because_docker_is_away() {
     let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join(".chirp");
-    fs::create_dir(&data).unwrap();
-    fs::write(data.join("chirp.lock"), "").unwrap();
-    let known = r#"{"kind":"containers","stack":"0123456789abcdef0123456789abcdef","kept":true}"#;
-    fs::write(data.join("backends.json"), known).unwrap();
+    let data = used_with("containers", folder.path());
     for args in [&["down"][..], &["down", "--purge"]] {
         let mut command = chirp(args);
         command.env("DOCKER_HOST", "unix:///nowhere.sock").current_dir(folder.path());
@@ -158,14 +165,6 @@ fn a_doctor_tells_of_docker_without_needing_it() {
 #[test]
 fn a_doctor_knows_what_a_folder_was_used_with() {
     let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join(".chirp");
-    fs::create_dir(&data).unwrap();
-    fs::write(data.join("chirp.lock"), "").unwrap();
-    let known = |kind: &str| {
-        let stack = "0123456789abcdef0123456789abcdef";
-        let text = format!(r#"{{"kind":"{kind}","stack":"{stack}","kept":true}}"#);
-        fs::write(data.join("backends.json"), text).unwrap();
-    };
     let doctor = |kind: &str| {
         let mut command = chirp(&["doctor"]);
         command.env("CHIRP_BACKENDS_KIND", kind).env("DOCKER_HOST", "unix:///nowhere.sock");
@@ -178,7 +177,7 @@ fn a_doctor_knows_what_a_folder_was_used_with() {
         ("containers", "external", true),
         ("containers", "embedded", false),
     ] {
-        known(used);
+        used_with(used, folder.path());
         let found = doctor(said);
         let fails = found.contains("fail stores") && found.contains(&format!("data in {used} "));
         assert_eq!(fails, refused, "{used}, {said}: {found}");

@@ -30,14 +30,13 @@ use scylla::{
 use super::{
     super::endpoint::Endpoint,
     fault::{Fault, Tally, brief},
-    login::{ByToken, NO_TOKEN},
+    login::ByToken,
     open::OpenError,
     statements::Statements,
     tls,
 };
 use crate::{
     config,
-    ports::{Kind, StoreError},
     rt::{BoxFuture, Rt},
 };
 
@@ -96,10 +95,8 @@ pub(super) async fn connect(
         .tls_context(tls::context(config)?);
     if !config.username.is_empty() {
         // Also now, as the driver would say it in many words, and the reason last.
-        let token = rt.timeout(config.connect_timeout(), endpoint.tokens.token()).await;
-        token
-            .unwrap_or_else(|_| Err(StoreError::new(Kind::Timeout, "login", NO_TOKEN)))
-            .map_err(|error| OpenError::login(config, error))?;
+        let token = endpoint.token(rt, config.connect_timeout()).await;
+        token.map_err(|error| OpenError::login(config, error))?;
         builder = builder.authenticator_provider(Arc::new(ByToken {
             rt: rt.clone(),
             endpoint: endpoint.clone(),

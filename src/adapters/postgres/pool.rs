@@ -27,10 +27,13 @@ use sqlx_core::{
 };
 use sqlx_postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode, Postgres};
 
-use super::{super::endpoint::Endpoint, fault::Fault};
+use super::{
+    super::endpoint::{Endpoint, late},
+    fault::Fault,
+};
 use crate::{
     config::{self, Secret},
-    ports::{Kind, Outcome, Read, StoreError},
+    ports::{Outcome, Read},
     rt::{BoxFuture, Instant, Rt},
 };
 
@@ -119,7 +122,8 @@ impl Pg {
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(config.connections_max)
-            // The library's defaults; connections are made by `acquire` alone, which knows what logs in.
+            // The library's defaults. With a minimum it would make connections by itself, without asking
+            // what logs in.
             .min_connections(0)
             .idle_timeout(IDLE_MAX)
             .acquire_timeout(config.acquire())
@@ -245,8 +249,8 @@ impl Pg {
         let connects = self.pool.num_idle() == 0 && self.pool.size() < config.connections_max;
         let mut used = if connects { self.log_in(until).await? } else { self.known() };
         for tries in 1.. {
-            let late = |_| Err(Error::PoolTimedOut);
-            let acquired = self.rt.timeout(left(), self.pool.acquire()).await.unwrap_or_else(late);
+            let full = |_| Err(Error::PoolTimedOut);
+            let acquired = self.rt.timeout(left(), self.pool.acquire()).await.unwrap_or_else(full);
             let fault = match acquired.map_err(Fault::from) {
                 Ok(conn) => return Ok(Held { conn: Some(conn), whole: false, pg: self.clone() }),
                 Err(fault) => fault,
@@ -288,10 +292,7 @@ impl Pg {
             Ok(token)
         };
         let left = until.since(self.rt.now());
-        self.rt.timeout(left, asking).await.unwrap_or_else(|_| {
-            let text = "no password was given in time";
-            Err(Fault::Login(StoreError::new(Kind::Timeout, "login", text)))
-        })
+        self.rt.timeout(left, asking).await.unwrap_or_else(|_| Err(Fault::Login(late())))
     }
 }
 

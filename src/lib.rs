@@ -9,7 +9,7 @@
 //! | [`stack`], [`sim`] | composition: a real stack, a simulated one |
 //! | [`services`], [`adapters`] | what the roles do; what fills their ports |
 //! | [`ports`], [`wire`] | what services need of the world; what leaves the process |
-//! | [`domain`] | the rules, pure |
+//! | [`domain`], [`graph`] | the rules; who follows whom, at real size: both pure |
 //! | [`rt`], [`config`], [`telemetry`] | runtime facade, configuration, logs and metrics |
 
 #![cfg_attr(
@@ -24,6 +24,7 @@ pub mod adapters;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod graph;
 pub mod ports;
 pub mod rt;
 pub mod services;

@@ -51,11 +51,13 @@ pub(crate) enum Exit {
     Container = 22,
     /// The data folder was used with other backends.
     Backends = 23,
+    /// The data set is not empty, or holds another seed or a part of one.
+    Seed = 24,
 }
 
 impl Exit {
     /// Every code, in order.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -74,6 +76,7 @@ impl Exit {
         Self::Image,
         Self::Container,
         Self::Backends,
+        Self::Seed,
     ];
 
     /// The number.
@@ -104,6 +107,7 @@ impl Exit {
             Self::Image => "an image is neither here nor to be had",
             Self::Container => "a container does not start, or has ended",
             Self::Backends => "the data folder was used with other backends",
+            Self::Seed => "the data set is not empty, or holds another seed or a part of one",
         }
     }
 }
@@ -133,6 +137,17 @@ impl Failure {
     }
 }
 
+/// Whose files they are.
+const AS_ANOTHER: &str =
+    "run it as the user who started chirp there, or choose another folder with `--data-dir`";
+/// Where there is room for a seed.
+const ELSEWHERE: &str =
+    "choose another folder with `--data-dir`, or remove this data with `chirp down --purge`";
+
+fn rest_of(seed: &str) -> String {
+    format!("`chirp seed {seed}` adds the rest")
+}
+
 impl From<StackError> for Failure {
     fn from(error: StackError) -> Self {
         let sentence = with_causes(&error);
@@ -149,12 +164,7 @@ impl From<StackError> for Failure {
             StackError::Unwritable { .. } => {
                 (Exit::Unwritable, "choose another folder with `--data-dir`".to_owned())
             }
-            StackError::Denied(_) => (
-                Exit::Unwritable,
-                "run it as the user who started chirp there, or choose another folder with \
-                 `--data-dir`"
-                    .to_owned(),
-            ),
+            StackError::Denied(_) => (Exit::Unwritable, AS_ANOTHER.to_owned()),
             StackError::Absent(_) => {
                 (Exit::NotRunning, "name the folder with `--data-dir`".to_owned())
             }
@@ -180,6 +190,10 @@ impl From<StackError> for Failure {
                     .to_owned(),
             ),
             StackError::OtherKind { path, found, .. } => (Exit::Backends, other_kind(path, found)),
+            StackError::NotEmpty | StackError::OtherSeed { .. } => {
+                (Exit::Seed, ELSEWHERE.to_owned())
+            }
+            StackError::HalfSeeded(what) => (Exit::Seed, rest_of(what)),
             StackError::Containers(trouble) => in_containers(trouble),
             StackError::Locked { .. } => (
                 Exit::Locked,

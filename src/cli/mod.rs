@@ -10,11 +10,13 @@ mod context;
 mod doctor;
 mod down;
 mod exit;
+mod graph;
 mod logs;
 mod migrate;
 mod printer;
 mod reap;
 mod replay;
+mod seed;
 mod serve;
 mod sim;
 mod status;
@@ -68,6 +70,8 @@ enum Verb {
     Serve(serve::Args),
     /// Check the surroundings, the data folder and what runs
     Doctor(doctor::Args),
+    /// Fill an empty data set with people who follow each other and have tweeted
+    Seed(seed::Args),
     /// Publish again everything that was committed since a time: the one repair tool
     Replay(replay::Args),
     /// Bring the schemas of the stores up to date, or say what they lack
@@ -111,6 +115,7 @@ pub fn main() -> ExitCode {
         Verb::Logs(args) => logs::run(&context, &args),
         Verb::Serve(args) => serve::run(&context, &args),
         Verb::Doctor(args) => doctor::run(&context, &args),
+        Verb::Seed(args) => seed::run(&context, &args),
         Verb::Replay(args) => replay::run(&context, &args),
         Verb::Migrate(args) => migrate::run(&context, &args),
         Verb::Sim(args) => sim::run(&context, &args),

@@ -1,5 +1,5 @@
-//! `chirp sim faults`: the real services on a virtual clock, with everything failing, everything
-//! checked. Progress on stderr, the summary on stdout.
+//! `chirp sim`: graphs ([`graph`]), and `chirp sim faults`: the real services on a virtual clock, with
+//! everything failing, everything checked. Progress on stderr, the summary on stdout.
 
 use std::{
     io::IsTerminal,
@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::{
     context::Context,
     exit::{Exit, Failure},
+    graph,
     printer::Printer,
 };
 use crate::sim::faults::{
@@ -41,6 +42,8 @@ pub(crate) struct Args {
 enum What {
     /// Run seeds of faults and check every promise
     Faults(Faults),
+    /// Make or read a graph of followers, and say what it is like
+    Graph(graph::Args),
 }
 
 /// Flags of `sim faults`.
@@ -119,8 +122,13 @@ struct Determinism {
 
 /// Runs the verb.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let What::Faults(faults) = &args.what;
-    let printer = context.printer;
+    match &args.what {
+        What::Faults(args) => faults(context.printer, args),
+        What::Graph(args) => graph::run(context.printer, args),
+    }
+}
+
+fn faults(printer: Printer, faults: &Faults) -> Result<Exit, Failure> {
     let mut report = Report {
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION"),

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::builder::PossibleValuesParser;
 use rustix::process::{Pid, Signal, kill_process, setsid};
 
 use super::{
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::{
     config::{Config, KINDS, Override, env},
+    graph::PRESETS,
     rt::{Shutdown, tokio_rt::TokioRuntime},
     stack::{
         DataDir, StackError,
@@ -24,6 +26,7 @@ use crate::{
         crash_marks::CrashMarks,
         data_dir::{RunFile, Running},
         processes::Program,
+        seed::Order,
         signals::Signals,
         up::{Phase, Prepared, Progress},
     },
@@ -32,6 +35,9 @@ use crate::{
 
 /// How often the parent of a detached stack looks whether it is ready.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// The longest that filling the data set may take in the background: a million users took minutes.
+const SEED_MAX: Duration = Duration::from_hours(1);
 
 /// Flags of `up`.
 #[derive(Debug, clap::Args)]
@@ -51,6 +57,9 @@ pub(crate) struct Args {
     /// again if it dies. Over embedded stores, which have one owner each, a role has one
     #[arg(long)]
     processes: bool,
+    /// Fill the data set first, unless it was filled with the same before: see `chirp seed`
+    #[arg(long, value_name = "PROFILE", value_parser = PossibleValuesParser::new(PRESETS.map(|p| p.0)))]
+    seed: Option<String>,
     /// Give the terminal back once the stack is ready
     #[arg(long, short)]
     detach: bool,
@@ -119,7 +128,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     }
     enough_files()?;
     if args.detach {
-        return block_on(detach(context, &config, &dir))?;
+        let fill = if args.seed.is_some() { SEED_MAX } else { Duration::ZERO };
+        return block_on(detach(context, &config, &dir, fill))?;
     }
     if config.backends.kind == "auto" {
         let (kind, why) = block_on(automatic(&dir))??;
@@ -215,7 +225,9 @@ async fn until_told(
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "starting");
     let told = Shutdown::new();
     let program = Program { path: own_program()?, forget: context.own_variables() };
-    let mut start = std::pin::pin!(prepared.start(rt, &program, &progress, &told));
+    let seed = args.seed.as_deref().map(Order::of);
+    let start = prepared.start(rt, &program, seed.as_ref(), &progress, &told);
+    let mut start = std::pin::pin!(start);
     let started = tokio::select! {
         biased;
         () = signals.next() => None,
@@ -326,7 +338,12 @@ fn data(dir: &DataDir, root: &Path) -> String {
 
 /// Starts this program again without the terminal, and waits until it is ready. A signal meanwhile ends
 /// it, as it ends one in the foreground.
-async fn detach(context: &Context, config: &Config, dir: &DataDir) -> Result<Exit, Failure> {
+async fn detach(
+    context: &Context,
+    config: &Config,
+    dir: &DataDir,
+    fill: Duration,
+) -> Result<Exit, Failure> {
     let began = Instant::now();
     let failed = |error| Failure::from(StackError::other("start chirp in the background", error));
     let mut signals = Signals::catch().map_err(failed)?;
@@ -346,7 +363,8 @@ async fn detach(context: &Context, config: &Config, dir: &DataDir) -> Result<Exi
             BufReader::new(said).lines().map_while(Result::ok).for_each(|line| printer.talk(&line));
         })
     });
-    let limit = config.up.ready_timeout() + config.up.containers_timeout() + Duration::from_secs(5);
+    let limit =
+        config.up.ready_timeout() + config.up.containers_timeout() + fill + Duration::from_secs(5);
     while began.elapsed() < limit {
         if let Some(status) = child.try_wait().map_err(failed)? {
             if let Some(talk) = talk {

@@ -40,6 +40,12 @@ pub const fn first_at(wall_ms: u64) -> u64 {
     wall_ms.saturating_sub(EPOCH_MS) << (NODE_BITS + SEQUENCE_BITS)
 }
 
+/// When `id` was made, in milliseconds since the Unix epoch.
+#[must_use]
+pub const fn made_at(id: u64) -> u64 {
+    (id >> (NODE_BITS + SEQUENCE_BITS)) + EPOCH_MS
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +67,7 @@ mod tests {
         let wall = EPOCH_MS + 12_345_678;
         let id = Snowflake::new(1023).next(wall);
         assert!(first_at(wall) <= id && id < first_at(wall + 1));
+        assert_eq!(made_at(id), wall);
         assert!(i64::try_from(id).is_ok());
     }
 

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use super::{Outcome, Read};
+use crate::rt::Rt;
 
 /// An Ed25519 signing key. Never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -13,6 +14,16 @@ pub struct StoredKey {
     pub seed: [u8; 32],
     /// When it was made, in milliseconds since the Unix epoch.
     pub created_at_ms: u64,
+}
+
+impl StoredKey {
+    /// A new key.
+    #[must_use]
+    pub fn new(rt: &Rt) -> Self {
+        let mut seed = [0; 32];
+        rt.fill(&mut seed);
+        Self { kid: format!("{:016x}", rt.random_u64()), seed, created_at_ms: rt.wall_ms() }
+    }
 }
 
 impl std::fmt::Debug for StoredKey {

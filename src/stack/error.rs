@@ -79,6 +79,20 @@ pub enum StackError {
         /// What was asked for.
         wanted: String,
     },
+    /// A seed goes only where nothing is.
+    #[error("the data set is not empty, and only an empty one is seeded")]
+    NotEmpty,
+    /// The data set was filled with something else.
+    #[error("the data set was filled by `seed {found}`, and `seed {wanted}` would be another one")]
+    OtherSeed {
+        /// What it was filled with.
+        found: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// A seed was not finished.
+    #[error("the data set holds only a part of `seed {0}`")]
+    HalfSeeded(String),
     /// Containers stand in the way.
     #[error(transparent)]
     Containers(#[from] Trouble),

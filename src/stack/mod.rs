@@ -25,6 +25,7 @@ mod pictures;
 pub mod processes;
 pub mod purge;
 mod roles;
+pub mod seed;
 pub mod serve;
 pub mod signals;
 pub mod token;

@@ -23,6 +23,7 @@ use super::{
     pictures::Pictures,
     processes::{Processes, Program},
     roles::Shared,
+    seed::{self, Order, Part, Seeded, Target, credentials},
     waits::{Patience, Waits},
 };
 use crate::{
@@ -46,7 +47,7 @@ pub struct Phase {
 }
 
 /// Told of every finished phase.
-pub type Progress<'a> = dyn Fn(Phase) + 'a;
+pub type Progress<'a> = dyn Fn(Phase) + Sync + 'a;
 
 /// The data folder is ours and listeners are bound. Dropping it undoes what was made.
 #[derive(Debug)]
@@ -139,22 +140,23 @@ impl Prepared {
         mut self,
         rt: Rt,
         program: &Program,
+        seed: Option<&Order>,
         progress: &Progress<'_>,
         told: &Shutdown,
     ) -> Result<Stack, StackError> {
         let kind = &self.config.backends.kind;
         if kind == "embedded" {
-            return self.start_over(rt, program, progress, told).await;
+            return self.start_over(rt, program, seed, progress, told).await;
         }
         let known = self.dir.claim_kind(&rt, kind, self.config.up.reuse)?;
         if kind == "external" {
-            return self.start_over(rt, program, progress, told).await;
+            return self.start_over(rt, program, seed, progress, told).await;
         }
         let (containers, config) =
             containers::start(&self.config, &self.dir, known, &program.path, progress, told)
                 .await?;
         self.config = Arc::new(config);
-        match self.start_over(rt, program, progress, told).await {
+        match self.start_over(rt, program, seed, progress, told).await {
             Ok(stack) => Ok(Stack { containers: Some(containers), ..stack }),
             Err(error) => {
                 containers.take_back().await;
@@ -168,11 +170,20 @@ impl Prepared {
         self,
         rt: Rt,
         program: &Program,
+        seed: Option<&Order>,
         progress: &Progress<'_>,
         told: &Shutdown,
     ) -> Result<Stack, StackError> {
         // Dropped from the last to the first: the folder is undone before it is unlocked.
         let Self { config, dir, lock, mut undo, listeners } = self;
+        if let Some(order) = seed {
+            let seeding = Box::pin(fill(&config, &dir, &rt, order, progress, told));
+            told.run_until_cancelled(seeding).await.ok_or(StackError::Stopped)??;
+            // What was filled in is not taken back by a start that fails.
+            undo.found = Found::Used;
+        } else {
+            seed::refuse_unfinished(&rt, &config, &dir).await?;
+        }
         let began = Instant::now();
         let (roles, run) = if let Some(listeners) = listeners {
             start_here(&config, &dir, listeners, rt, progress, told).await?
@@ -191,6 +202,47 @@ impl Prepared {
         }
         Ok(Stack { roles, containers: None, dir, run, _lock: lock })
     }
+}
+
+/// Fills the data set, or finds it filled.
+async fn fill(
+    config: &Config,
+    dir: &DataDir,
+    rt: &Rt,
+    order: &Order,
+    progress: &Progress<'_>,
+    told: &Shutdown,
+) -> Result<(), StackError> {
+    let began = Instant::now();
+    let target = if config.backends.external() {
+        // Schemas are made, and servers that have just begun are waited for.
+        open(dir, rt, config, &Metrics::new(), told).await?.close(rt).await;
+        Target::servers(rt, config).await?
+    } else {
+        Target::files(rt, dir).await?
+    };
+    let filled = async {
+        let plan = seed::make(rt, order).await?;
+        let part = |Part { name, done, of }| {
+            if done == of {
+                let about = format!("{of} {name}");
+                progress(Phase { name: "seed", about, took: began.elapsed() });
+            }
+        };
+        let seeded = target.fill(rt, config, order, &plan, &part).await?;
+        let path = dir.root().join(credentials::FILE);
+        let known = (order, &plan);
+        let password = seeded.password.clone();
+        credentials::write(rt, &path, known, target.keys(), password, credentials::TOKENS_MAX)
+            .await?;
+        Ok::<Seeded, StackError>(seeded)
+    };
+    let filled = filled.await;
+    target.close(rt).await;
+    let Seeded { users, edges, tweets, .. } = filled?;
+    let about = format!("{}: {users} users, {edges} edges, {tweets} tweets", order.profile);
+    progress(Phase { name: "seed", about, took: began.elapsed() });
+    Ok(())
 }
 
 /// Binds the two listeners.

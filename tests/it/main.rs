@@ -11,6 +11,7 @@
 mod auth;
 mod commands;
 mod fanout;
+mod graph;
 mod input;
 mod inside;
 mod lifecycle;
@@ -20,6 +21,7 @@ mod no_docker;
 mod page;
 mod processes;
 mod reading;
+mod seed;
 mod sessions;
 mod simulation;
 mod support;

@@ -15,8 +15,9 @@ use super::{
 
 /// Calls of an audit that are open at once.
 pub const AT_ONCE: usize = 16;
-/// The lanes and outboxes must be empty after this time.
-const DRAIN_MAX: Duration = Duration::from_mins(1);
+/// The lanes and outboxes must be empty after this time. A row of the matrix publishes everything of its
+/// last minutes twenty times: some 50,000 jobs, of which the emulator carries a few hundred a second.
+const DRAIN_MAX: Duration = Duration::from_mins(3);
 /// How often they are looked at.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
 /// Additions may lag between replicas by the near-cache time, which is 250 ms.

@@ -1,8 +1,10 @@
 //! Holds every statement and every table to what Amazon Keyspaces allows, and to what this store
-//! promises: one partition each, no clock of a client, nothing of truth deleted or forgotten.
+//! promises: one partition each, no clock of a client, nothing of truth deleted or forgotten. What many
+//! rows of one partition are written with at once is in [`super::seeds`].
 
 use super::{
     migrate::{STEPS, Step, in_tables},
+    seeds,
     statements::TEXTS,
 };
 
@@ -177,6 +179,14 @@ fn each_rule_finds_a_statement_that_breaks_it() {
     }
     let many = format!("select text from ks.tweets where tweet_id in ({}?)", "?, ".repeat(100));
     assert!(broken(&many, &[OF_STATEMENTS]).contains(&"at most 100 values"));
+}
+
+#[test]
+fn only_a_seed_batches_and_only_a_few_rows_of_one_partition_without_a_log() {
+    let code = include_str!("seeds.rs");
+    const { assert!(seeds::BATCH_ROWS <= 30) };
+    assert_eq!(code.matches("Batch::new").count(), 1);
+    assert!(code.contains("Batch::new(BatchType::Unlogged)"));
 }
 
 #[test]

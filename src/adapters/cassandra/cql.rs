@@ -12,7 +12,7 @@
 use std::{num::NonZeroUsize, ops::ControlFlow, sync::Arc, time::Duration};
 
 use futures_util::{
-    StreamExt as _, TryStreamExt as _,
+    FutureExt as _, StreamExt as _, TryStreamExt as _,
     stream::{self, FuturesUnordered},
 };
 use scylla::{
@@ -21,6 +21,7 @@ use scylla::{
         session_builder::SessionBuilder,
     },
     deserialize::row::DeserializeRow,
+    errors::ExecutionError,
     policies::retry::FallthroughRetryPolicy,
     response::{PagingState, PagingStateResponse, query_result::QueryResult},
     serialize::row::SerializeRow,
@@ -53,7 +54,7 @@ pub(super) type Work<'a, T> = BoxFuture<'a, Result<T, Fault>>;
 
 /// The cluster.
 pub(super) struct Cql {
-    session: Session,
+    pub(super) session: Session,
     pub(super) statements: Statements,
     rt: Rt,
     call_max: Duration,
@@ -155,7 +156,7 @@ impl Cql {
     pub(super) async fn write(
         &self,
         statement: &PreparedStatement,
-        values: impl SerializeRow,
+        values: impl SerializeRow + Sync,
     ) -> Result<(), Fault> {
         self.send(statement, &values, PagingState::start()).await.map(drop)
     }
@@ -184,7 +185,7 @@ impl Cql {
     pub(super) async fn one<R>(
         &self,
         statement: &PreparedStatement,
-        values: impl SerializeRow,
+        values: impl SerializeRow + Sync,
     ) -> Result<Option<R>, Fault>
     where
         R: for<'r> DeserializeRow<'r, 'r>,
@@ -197,7 +198,7 @@ impl Cql {
     pub(super) async fn rows<R>(
         &self,
         statement: &PreparedStatement,
-        values: impl SerializeRow,
+        values: impl SerializeRow + Sync,
     ) -> Result<Vec<R>, Fault>
     where
         R: for<'r> DeserializeRow<'r, 'r>,
@@ -221,16 +222,24 @@ impl Cql {
     async fn send(
         &self,
         statement: &PreparedStatement,
-        values: &impl SerializeRow,
+        values: &(impl SerializeRow + Sync),
         page: PagingState,
     ) -> Result<(QueryResult, PagingStateResponse), Fault> {
+        // Boxed, as the driver's future would make every caller's as large.
+        let once = || self.session.execute_single_page(statement, values, page.clone()).boxed();
+        self.tried(once).await
+    }
+
+    /// Sends something until it is done, as often and as long as a statement may be sent.
+    pub(super) async fn tried<'a, T>(
+        &self,
+        once: impl Fn() -> BoxFuture<'a, Result<T, ExecutionError>>,
+    ) -> Result<T, Fault> {
         let deadline = self.rt.now().plus(self.call_max);
         let mut maybe = false;
         for tries in 1.. {
             let left = deadline.since(self.rt.now());
-            // Boxed, as the driver's future would make every caller's as large.
-            let sent = Box::pin(self.session.execute_single_page(statement, values, page.clone()));
-            let mut fault = match self.rt.timeout(left, sent).await {
+            let mut fault = match self.rt.timeout(left, once()).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => Fault::of(&error),
                 Err(_) => Fault::late(self.call_max.as_millis()),

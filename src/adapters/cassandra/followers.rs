@@ -46,7 +46,7 @@ const SAMPLE: u16 = 16;
 /// Big authors that are remembered. One that is forgotten is read again.
 const REMEMBERED_MAX: usize = 10_000;
 /// The part of small authors.
-const SMALL: i16 = 0;
+pub(super) const SMALL: i16 = 0;
 
 /// Authors who are known to be big, which they stay.
 #[derive(Debug)]
@@ -115,11 +115,11 @@ const fn place(row: &Row) -> Place {
 }
 
 /// The part of a big author in which the followers of `bucket` lie.
-const fn part_of(bucket: i16) -> i16 {
+pub(super) const fn part_of(bucket: i16) -> i16 {
     bucket + 1
 }
 
-const fn signed(bucket: u16) -> i16 {
+pub(super) const fn signed(bucket: u16) -> i16 {
     // At most 1,024.
     bucket.cast_signed()
 }

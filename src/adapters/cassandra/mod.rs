@@ -13,6 +13,7 @@ pub mod store;
 mod cql;
 mod fault;
 mod login;
+mod seeds;
 mod statements;
 mod tls;
 mod years;

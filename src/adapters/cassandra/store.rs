@@ -91,7 +91,7 @@ impl CassandraTimelineStore {
         self.cql.ping().await.map_err(|fault| fault.into_error(STORE))
     }
 
-    async fn put_body(&self, body: &Body) -> Result<(), Fault> {
+    pub(super) async fn put_body(&self, body: &Body) -> Result<(), Fault> {
         let (id, author) = (key(body.id.0), key(body.author.0));
         let names = (body.handle.as_str(), body.name.as_str(), body.text.as_str());
         // Null would be a tombstone.
@@ -105,7 +105,7 @@ impl CassandraTimelineStore {
         self.cql.write(&self.cql.statements.put_place, values).await
     }
 
-    async fn put_latest(&self, author: UserId, id: TweetId) -> Result<(), Fault> {
+    pub(super) async fn put_latest(&self, author: UserId, id: TweetId) -> Result<(), Fault> {
         self.cql.write(&self.cql.statements.put_latest, (key(author.0), key(id.0))).await
     }
 

@@ -16,6 +16,7 @@ pub mod keys;
 pub mod limiter;
 pub mod media;
 pub mod outbox;
+pub mod seeds;
 pub mod sqlite;
 pub mod stores;
 pub mod timeline_store;
@@ -26,5 +27,6 @@ pub mod users;
 mod tests;
 
 pub use bulk::Seeder;
+pub use seeds::Seeds;
 pub use sqlite::{Db, OpenError};
 pub use stores::{Stores, TimelineStores, TweetStores, UserStores, lacking};

@@ -13,6 +13,7 @@ use super::{
     keys::FileKeys,
     media::SqlMedia,
     outbox::SqlOutbox,
+    seeds::Seeds,
     sqlite::{self, Db, OpenError, Options, Schema},
     timeline_store::{self, SqlTimelines},
     tweets::{self, SqlTweets},
@@ -203,6 +204,12 @@ impl Stores {
     #[must_use]
     pub fn seeder(&self) -> Seeder {
         Seeder::new(self.user.db.clone(), self.timeline.db.clone())
+    }
+
+    /// Fills all files, which are empty.
+    #[must_use]
+    pub fn seeds(&self) -> Seeds {
+        Seeds::new(self.user.db.clone(), self.tweet.db.clone(), self.timeline.db.clone())
     }
 
     /// Ends what waits and closes all files. Blocks; call it away from the async threads.

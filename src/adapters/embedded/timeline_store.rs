@@ -89,7 +89,7 @@ impl SqlTimelines {
     }
 }
 
-fn put_tweet(conn: &Connection, body: &Body) -> Result<(), Fault> {
+pub(super) fn put_tweet(conn: &Connection, body: &Body) -> Result<(), Fault> {
     let sql = "
         insert into tweets (id, author_id, handle, name, text, created_at_ms, media)
         values (?1, ?2, ?3, ?4, ?5, ?6, ?7)

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, Row, params};
 
 use super::{
-    graph, outbox,
+    graph, outbox, seeds,
     sqlite::{Db, Fault, Schema, Statements, bound, from_key, key},
 };
 use crate::{
@@ -55,7 +55,7 @@ create index refresh_tokens_session on refresh_tokens (session_id);
 #[must_use]
 pub const fn schema() -> Schema {
     /// The tables of version 1. What is written is never changed: a later version is another step.
-    const STEPS: &[&[&str]] = &[&[TABLES, graph::TABLES, outbox::TABLES]];
+    const STEPS: &[&[&str]] = &[&[TABLES, graph::TABLES, outbox::TABLES], &[seeds::TABLES]];
     Schema { name: "user", application_id: 0x6368_5275, steps: STEPS }
 }
 

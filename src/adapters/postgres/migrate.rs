@@ -53,6 +53,7 @@ pub const USER: Steps = Steps(&[
     step!(2, "user", "graph", "0002_graph.sql"),
     step!(3, "user", "outbox", "0003_outbox.sql"),
     step!(4, "user", "keys", "0004_keys.sql"),
+    step!(5, "user", "seeds", "0005_seeds.sql"),
 ]);
 
 /// The tweet role's.

@@ -10,6 +10,7 @@ pub mod media;
 pub mod migrate;
 pub mod outbox;
 pub mod pool;
+pub mod seeds;
 pub mod server;
 pub mod stores;
 pub mod tweets;

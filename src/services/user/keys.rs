@@ -120,11 +120,7 @@ impl Keys {
 
     /// Puts a new key before the newest of `before`; gives the keys in force.
     async fn replace(&self, before: Vec<StoredKey>) -> Vec<StoredKey> {
-        let rt = &self.common.rt;
-        let mut seed = [0; 32];
-        rt.fill(&mut seed);
-        let kid = format!("{:016x}", rt.random_u64());
-        let new = StoredKey { kid, seed, created_at_ms: rt.wall_ms() };
+        let new = StoredKey::new(&self.common.rt);
         let after: Vec<_> = std::iter::once(new).chain(before.first().cloned()).collect();
         match self.store.replace(&before, &after).await {
             Outcome::Done(stored) => stored,

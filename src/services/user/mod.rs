@@ -14,8 +14,9 @@ use std::sync::Arc;
 
 use super::kit::{Common, Kit, Relay, Service};
 use crate::{
-    ports::{Bus, GraphStore, KeyStore, Outbox, Topic, UserStore},
-    rt::BoxFuture,
+    config::Auth,
+    ports::{Bus, GraphStore, KeyStore, Outbox, PasswordHash, Topic, UserStore},
+    rt::{BoxFuture, Rt},
 };
 
 /// What the role needs beside [`Common`].
@@ -31,6 +32,11 @@ pub struct Deps {
     pub outbox: Arc<dyn Outbox>,
     /// Where the relay publishes.
     pub bus: Arc<dyn Bus>,
+}
+
+/// The hash of a password, as a sign-up keeps it; `None` if the library refuses.
+pub async fn hash_password(rt: &Rt, auth: &Auth, password: String) -> Option<PasswordHash> {
+    passwords::Passwords::new(rt.clone(), auth).hash(password).await.ok()
 }
 
 /// Builds the role.

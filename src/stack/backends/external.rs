@@ -45,7 +45,7 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// Why a store was not opened.
-struct Trouble {
+pub(in crate::stack) struct Trouble {
     error: StackError,
     /// A later attempt may go better.
     passes: bool,
@@ -201,6 +201,11 @@ fn timeline(
         relations: Guarded::<dyn RelationCache>::new(cache.clone(), caches),
         bodies: Guarded::<dyn BodyCache>::new(cache, caches),
     }
+}
+
+/// What was opened, or why not.
+pub(in crate::stack) fn opened<T>(result: Result<T, impl Into<Trouble>>) -> Result<T, StackError> {
+    result.map_err(|error| error.into().into())
 }
 
 async fn when<T, F: Future<Output = Result<T, StackError>>>(

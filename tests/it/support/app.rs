@@ -274,7 +274,7 @@ impl TestApp {
     }
 
     /// Makes the databases of a stack over servers.
-    pub(super) async fn has_databases(&self) {
+    pub async fn has_databases(&self) {
         if let Some((ports, name)) = &self.servers {
             ports.databases(name).await.unwrap();
         }

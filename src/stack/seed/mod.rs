@@ -1,0 +1,246 @@
+//! `chirp seed`: fills an empty data set with a graph of people who have tweeted for a month.
+//!
+//! [`plan`] says what is made, [`words`] how people and tweets read, [`SeedStore`] where it goes. The data
+//! set notes the order before anything else and that it is done at the end, so that a seed that was killed
+//! goes on when the same is ordered again, and nothing else is ever mixed with it. Relays and workers have
+//! no part in it: no event is written.
+
+pub mod credentials;
+pub mod plan;
+
+mod servers;
+mod words;
+
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+pub use self::plan::{Order, Plan};
+use super::{DataDir, StackError};
+use crate::{
+    adapters::embedded::{Stores, folder, sqlite::Options},
+    config::Config,
+    ports::{KeyStore, Outcome, PasswordHash, SeedMark, SeedStore, SeedUser},
+    rt::Rt,
+    services::user::hash_password,
+};
+use servers::Servers;
+
+/// Users of a batch have about so many edges: over files a transaction of some 100 MB of log.
+const BATCH_EDGES: usize = 500_000;
+/// Users of a batch.
+const BATCH_USERS: usize = 20_000;
+/// Tweets of a batch.
+const BATCH_TWEETS: usize = 50_000;
+
+/// How far a part of the work is.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// `users`, `tweets`.
+    pub name: &'static str,
+    /// Users or tweets that are there.
+    pub done: u64,
+    /// Of how many.
+    pub of: u64,
+}
+
+/// Told of every batch.
+pub type Progress<'a> = dyn Fn(Part) + Sync + 'a;
+
+/// What was filled in.
+#[derive(Clone, Debug)]
+pub struct Seeded {
+    /// Users.
+    pub users: u32,
+    /// Edges.
+    pub edges: usize,
+    /// Tweets.
+    pub tweets: usize,
+    /// SHA-256 of all of it, in hexadecimal digits.
+    pub sha256: String,
+    /// The password of all users; `None` if they had it before.
+    pub password: Option<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// The stores of a data set, and what signs its tokens.
+pub struct Target {
+    store: Box<dyn SeedStore>,
+    keys: std::sync::Arc<dyn KeyStore>,
+    /// Closed at the end.
+    files: Option<Stores>,
+}
+
+impl Target {
+    /// The files of a folder, which the caller holds.
+    ///
+    /// # Errors
+    /// [`StackError`].
+    pub async fn files(rt: &Rt, dir: &DataDir) -> Result<Self, StackError> {
+        let (root, clock) = (dir.root().to_owned(), rt.clone());
+        let opened = rt.blocking(move || Stores::open(&root, &clock, Options::default())).await;
+        let files = opened.ok_or_else(|| StackError::other("open the stores", "a panic"))??;
+        let (store, keys) = (Box::new(files.seeds()), files.user.keys.clone());
+        Ok(Self { store, keys, files: Some(files) })
+    }
+
+    /// The servers that `config` names, whose schemas are up to date.
+    ///
+    /// # Errors
+    /// [`StackError`].
+    pub async fn servers(rt: &Rt, config: &Config) -> Result<Self, StackError> {
+        let (store, keys) = Servers::open(rt, config).await?;
+        Ok(Self { store: Box::new(store), keys, files: None })
+    }
+
+    /// What the data set was filled with.
+    ///
+    /// # Errors
+    /// [`StackError`].
+    pub async fn mark(&self) -> Result<Option<SeedMark>, StackError> {
+        self.store.mark().await.map_err(|error| StackError::other("read what was seeded", error))
+    }
+
+    /// Closes files.
+    pub async fn close(self, rt: &Rt) {
+        if let Some(files) = self.files {
+            rt.blocking(move || files.close()).await;
+        }
+    }
+
+    /// What signs tokens.
+    #[must_use]
+    pub fn keys(&self) -> &dyn KeyStore {
+        &*self.keys
+    }
+
+    /// Fills in what `order` says, or what is missing of it.
+    ///
+    /// # Errors
+    /// [`StackError`]: also if the data set is not empty, or holds another order.
+    pub async fn fill(
+        &self,
+        rt: &Rt,
+        config: &Config,
+        order: &Order,
+        plan: &Plan,
+        progress: &Progress<'_>,
+    ) -> Result<Seeded, StackError> {
+        let began = Instant::now();
+        let what = order.to_string();
+        let done = match self.mark().await? {
+            Some(mark) if mark.what != what => {
+                return Err(StackError::OtherSeed { found: mark.what, wanted: what });
+            }
+            Some(mark) => mark.done,
+            None => {
+                let empty = self.store.is_empty().await;
+                if !empty.map_err(|error| StackError::other("look into the stores", error))? {
+                    return Err(StackError::NotEmpty);
+                }
+                written(self.store.begin(&what).await)?;
+                false
+            }
+        };
+        let mut password = None;
+        if !done {
+            self.users(plan, progress).await?;
+            self.tweets(plan, progress).await?;
+            let (text, hash) = new_password(rt, config).await?;
+            written(self.store.finish(&hash).await)?;
+            password = Some(text);
+        }
+        let (users, edges, tweets) = (plan.users(), plan.graph().edges(), plan.tweets());
+        let (sha256, took) = (plan.sha256(), began.elapsed());
+        Ok(Seeded { users, edges, tweets, sha256, password, took })
+    }
+
+    async fn users(&self, plan: &Plan, progress: &Progress<'_>) -> Result<(), StackError> {
+        let mut tweets = plan.by_author();
+        let of = u64::from(plan.users());
+        for range in batches(plan) {
+            let batch = range.clone().map(|user| SeedUser {
+                account: plan.account(user),
+                following: plan.following(user),
+                followers: plan.followers(user),
+                pairs: plan.pairs(user).collect(),
+                tweets: std::mem::take(&mut tweets[user as usize]),
+            });
+            written(self.store.users(batch.collect()).await)?;
+            progress(Part { name: "users", done: u64::from(range.end), of });
+        }
+        Ok(())
+    }
+
+    async fn tweets(&self, plan: &Plan, progress: &Progress<'_>) -> Result<(), StackError> {
+        let of = plan.tweets();
+        for first in (0..of).step_by(BATCH_TWEETS) {
+            let end = of.min(first + BATCH_TWEETS);
+            written(self.store.tweets(plan.bodies(first..end).collect()).await)?;
+            progress(Part { name: "tweets", done: end as u64, of: of as u64 });
+        }
+        Ok(())
+    }
+}
+
+/// Users in batches of about as many edges.
+fn batches(plan: &Plan) -> Vec<Range<u32>> {
+    let graph = plan.graph();
+    let mut all = Vec::new();
+    let (mut first, mut edges) = (0, 0);
+    for user in 0..plan.users() {
+        edges += graph.following.of(user).len() + graph.followers.of(user).len();
+        if edges >= BATCH_EDGES || (user - first) as usize + 1 == BATCH_USERS {
+            all.push(first..user + 1);
+            (first, edges) = (user + 1, 0);
+        }
+    }
+    if first < plan.users() {
+        all.push(first..plan.users());
+    }
+    all
+}
+
+fn written(outcome: Outcome<()>) -> Result<(), StackError> {
+    outcome.certain().map_err(|error| StackError::other("fill the stores", error))
+}
+
+async fn new_password(rt: &Rt, config: &Config) -> Result<(String, PasswordHash), StackError> {
+    let text = format!("{:016x}", rt.random_u64());
+    let hash = hash_password(rt, &config.services.auth, text.clone()).await;
+    let hash = hash.ok_or_else(|| StackError::other("hash a password", "it was refused"))?;
+    Ok((text, hash))
+}
+
+/// Makes a plan away from the async threads.
+///
+/// # Errors
+/// There is no such profile.
+pub async fn make(rt: &Rt, order: &Order) -> Result<Plan, StackError> {
+    let own = order.clone();
+    let made = rt.blocking(move || Plan::new(&own)).await;
+    let made = made.ok_or_else(|| StackError::other("make a graph", "a panic"))?;
+    made.map_err(|invalid| StackError::other("make a graph", invalid))
+}
+
+/// Refuses a data folder whose seed was not finished; what runs over it would show a part.
+///
+/// # Errors
+/// [`StackError::HalfSeeded`].
+pub async fn refuse_unfinished(rt: &Rt, config: &Config, dir: &DataDir) -> Result<(), StackError> {
+    let target = if config.backends.external() {
+        Target::servers(rt, config).await?
+    } else if dir.root().join(folder::USER).exists() {
+        Target::files(rt, dir).await?
+    } else {
+        return Ok(());
+    };
+    let mark = target.mark().await;
+    target.close(rt).await;
+    match mark? {
+        Some(mark) if !mark.done => Err(StackError::HalfSeeded(mark.what)),
+        _ => Ok(()),
+    }
+}

@@ -69,10 +69,11 @@ const LINES_MAX: usize = 500;
 const LONGER: [(&str, &str); 0] = [];
 
 /// Ports whose suite has another name than their file, or whose traits share one.
-const SUITES: [(&str, &[&str]); 15] = [
+const SUITES: [(&str, &[&str]); 16] = [
     ("blobs", &["blobs"]),
     ("bus", &["bus"]),
     ("cache", &["timeline_cache", "relation_cache", "body_cache"]),
+    ("home_store", &["home_store"]),
     ("keys", &["keys"]),
     ("limit", &["limiter", "hints"]),
     ("media", &["media"]),

@@ -32,9 +32,9 @@ use chirp::{
     ports::{
         Presigned,
         contract::{
-            Behaviour, HANGS, Outage, blobs, body_cache, bus, failures, graph, hints, keys,
-            limiter, media, outbox, relation_cache, timeline_cache, timeline_store, tweets, users,
-            wrong,
+            Behaviour, HANGS, Outage, blobs, body_cache, bus, failures, graph, hints, home_store,
+            keys, limiter, media, outbox, relation_cache, timeline_cache, timeline_store, tweets,
+            users, wrong,
         },
     },
     rt::{Rt, tokio_rt::TokioRuntime},
@@ -303,6 +303,25 @@ async fn wrong_timeline_stores_are_rejected() {
     let folders = Folders::new();
     let fresh = || sqlite_timelines(&folders);
     reject(&folders.rt, timeline_store::BEHAVIOURS, Fault::ALL, fresh, broken).await;
+}
+
+fn sqlite_homes(folders: &Folders) -> home_store::Context {
+    let TimelineStores { homes, db, .. } = folders.timeline();
+    home_store::Context { homes, rt: folders.rt.clone(), outage: Some(Folders::closing(db)) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn home_timelines_in_sqlite_keep_their_contract() {
+    let folders = Folders::new();
+    hold(&folders.rt, home_store::BEHAVIOURS, || sqlite_homes(&folders)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_home_timelines_are_rejected() {
+    use wrong::home_store::{Fault, broken};
+    let folders = Folders::new();
+    reject(&folders.rt, home_store::BEHAVIOURS, Fault::ALL, || sqlite_homes(&folders), broken)
+        .await;
 }
 
 /// The folder cannot be read while a file stands in its place.

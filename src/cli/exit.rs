@@ -53,11 +53,13 @@ pub(crate) enum Exit {
     Backends = 23,
     /// The data set is not empty, or holds another seed or a part of one.
     Seed = 24,
+    /// The data set has another fan-out strategy.
+    Strategy = 25,
 }
 
 impl Exit {
     /// Every code, in order.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -77,6 +79,7 @@ impl Exit {
         Self::Container,
         Self::Backends,
         Self::Seed,
+        Self::Strategy,
     ];
 
     /// The number.
@@ -108,6 +111,7 @@ impl Exit {
             Self::Container => "a container does not start, or has ended",
             Self::Backends => "the data folder was used with other backends",
             Self::Seed => "the data set is not empty, or holds another seed or a part of one",
+            Self::Strategy => "the data set has another fan-out strategy",
         }
     }
 }
@@ -146,6 +150,10 @@ const ELSEWHERE: &str =
 
 fn rest_of(seed: &str) -> String {
     format!("`chirp seed {seed}` adds the rest")
+}
+
+fn switch_to(strategy: &str) -> String {
+    format!("leave `fanout.strategy` empty, or stop it and run `chirp migrate strategy {strategy}`")
 }
 
 impl From<StackError> for Failure {
@@ -194,6 +202,7 @@ impl From<StackError> for Failure {
                 (Exit::Seed, ELSEWHERE.to_owned())
             }
             StackError::HalfSeeded(what) => (Exit::Seed, rest_of(what)),
+            StackError::OtherStrategy { wanted, .. } => (Exit::Strategy, switch_to(wanted)),
             StackError::Containers(trouble) => in_containers(trouble),
             StackError::Locked { .. } => (
                 Exit::Locked,

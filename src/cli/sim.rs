@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{Subcommand, value_parser};
+use clap::{Subcommand, builder::PossibleValuesParser, value_parser};
 use serde::Serialize;
 
 use super::{
@@ -16,10 +16,13 @@ use super::{
     graph,
     printer::Printer,
 };
-use crate::sim::faults::{
-    campaign::{Campaign, Found, Summary},
-    mutants::Mutant,
-    run::{self, Outcome},
+use crate::{
+    domain::fanout::Strategy,
+    sim::faults::{
+        campaign::{Campaign, Found, Summary},
+        mutants::Mutant,
+        run::{self, Outcome},
+    },
 };
 
 /// Version of what `--json` prints.
@@ -61,6 +64,9 @@ struct Faults {
     /// So many replicas of each role, 1 to 8 [default: each seed decides]
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=8))]
     replicas: Option<u64>,
+    /// The fan-out strategy [default: hybrid, or the one that shows the bug]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Strategy::ALL.map(Strategy::as_str)))]
+    strategy: Option<String>,
     /// Build in a bug, by its id, or `all` in turn: exit code 0 if each is found, by a promise that
     /// it is expected to break. With one `--seed` that seed is run with the bug, and a violation is
     /// exit code 1 as ever
@@ -183,6 +189,7 @@ impl Faults {
             seeds: self.seeds.unwrap_or(seeds),
             users: self.users.map(|n| n as usize),
             replicas: self.replicas.map(|n| n as usize),
+            strategy: self.strategy.as_deref().and_then(Strategy::parse),
             mutant,
             jobs: self.jobs.map_or(cores, |n| n as usize),
             until_violation: mutant.is_some(),
@@ -312,6 +319,9 @@ impl Faults {
             if let Some(value) = value {
                 command.args([flag, &value.to_string()]);
             }
+        }
+        if let Some(strategy) = &self.strategy {
+            command.args(["--strategy", strategy]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         command.spawn().map_err(|error| not_started(&error))

@@ -5,12 +5,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Invalid, within};
+use crate::domain::fanout::Strategy;
 
 /// Writing timelines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fanout {
-    /// An author with this many followers is read at read time from then on. Default 100,000.
+    /// How tweets reach home timelines: `hybrid`, `push` or `pull`; empty: as the data set has it, and
+    /// a new one `hybrid`. A data set with another one is refused; `chirp migrate strategy` switches.
+    /// Default empty.
+    pub strategy: String,
+    /// With `hybrid`: an author with this many followers is read at read time from then on.
+    /// Default 100,000.
     pub celebrity_followers: u64,
     /// Followers up to which a tweet is pushed in the ingest lane; above it the rest is chunk jobs
     /// in the bulk lane. Default 1,000.
@@ -48,6 +54,7 @@ pub struct Fanout {
 impl Default for Fanout {
     fn default() -> Self {
         Self {
+            strategy: String::new(),
             celebrity_followers: 100_000,
             inline_followers: 1_000,
             chunk_followers: 10_000,
@@ -67,6 +74,12 @@ impl Default for Fanout {
 }
 
 impl Fanout {
+    /// The strategy that is asked for, if any.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Strategy> {
+        Strategy::parse(&self.strategy)
+    }
+
     /// A received message is invisible to others this long.
     #[must_use]
     pub const fn visibility(&self) -> Duration {
@@ -98,6 +111,10 @@ impl Fanout {
     }
 
     pub(crate) fn validate(&self) -> Result<(), Invalid> {
+        if !self.strategy.is_empty() && self.wanted().is_none() {
+            let problem = format!("is `{}`, allowed are hybrid, push and pull", self.strategy);
+            return Err(Invalid { key: "fanout.strategy", problem });
+        }
         within("fanout.celebrity_followers", self.celebrity_followers, 1, u64::MAX)?;
         within("fanout.inline_followers", self.inline_followers, 1, 4_096)?;
         within("fanout.chunk_followers", self.chunk_followers, 1, 1_000_000)?;

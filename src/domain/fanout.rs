@@ -47,6 +47,49 @@ impl Class {
     }
 }
 
+/// How a whole data set's tweets reach home timelines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Strategy {
+    /// Pushed into warm timelines, those of the largest authors read at read time.
+    #[default]
+    Hybrid,
+    /// Written into the durable home timeline of every follower, and pushed into warm ones.
+    Push,
+    /// Only read at read time.
+    Pull,
+}
+
+impl Strategy {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Hybrid, Self::Push, Self::Pull];
+
+    /// How an author's tweets travel whose class is kept as `kept`. Only `hybrid` asks for it.
+    #[must_use]
+    pub const fn class(self, kept: Class) -> Class {
+        match self {
+            Self::Hybrid => kept,
+            Self::Push => Class::Push,
+            Self::Pull => Class::Pull,
+        }
+    }
+
+    /// The word for it in SQL, JSON, logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hybrid => "hybrid",
+            Self::Push => "push",
+            Self::Pull => "pull",
+        }
+    }
+
+    /// Reads the word; `None` if it is not one.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|strategy| strategy.as_str() == word)
+    }
+}
+
 /// Followers are spread over this many buckets by [`bucket_of`]; a chunk job covers a range.
 /// 1,024 keeps the largest account seen (some 100 M followers) below 100 k rows a bucket.
 pub const BUCKETS: u16 = 1024;

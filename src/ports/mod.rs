@@ -11,6 +11,7 @@ pub mod blobs;
 pub mod bus;
 pub mod cache;
 pub mod contract;
+pub mod home_store;
 pub mod keys;
 pub mod limit;
 pub mod media;
@@ -29,6 +30,7 @@ pub use cache::{
     BodyCache, BodyRead, CachedBody, HomeRead, HomeSlice, ListKey, Push, PushReport, RelationCache,
     TimelineCache,
 };
+pub use home_store::{Chosen, HomeStore};
 pub use keys::{KeyStore, StoredKey};
 pub use limit::{Counted, Hint, HintStream, Hints, Limit, RateLimiter, Verdict};
 pub use media::{Begun, Due, MediaStore, NewUpload, Unfit, UploadRow};

@@ -93,6 +93,14 @@ pub enum StackError {
     /// A seed was not finished.
     #[error("the data set holds only a part of `seed {0}`")]
     HalfSeeded(String),
+    /// The data set has another fan-out strategy.
+    #[error("the data set was made with the strategy `{found}`, not `{wanted}`")]
+    OtherStrategy {
+        /// What it has.
+        found: &'static str,
+        /// What is configured.
+        wanted: &'static str,
+    },
     /// Containers stand in the way.
     #[error(transparent)]
     Containers(#[from] Trouble),

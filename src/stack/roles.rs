@@ -7,8 +7,9 @@ use crate::{
     adapters::near::NearBodies,
     config::Config,
     ports::{
-        BlobStore, BodyCache, Bus, GraphStore, Hints, KeyStore, MediaStore, Outbox, RateLimiter,
-        RelationCache, Rpc, TimelineCache, TimelineStore, TweetStore, UserStore,
+        BlobStore, BodyCache, Bus, Chosen, GraphStore, Hints, HomeStore, KeyStore, MediaStore,
+        Outbox, RateLimiter, RelationCache, Rpc, TimelineCache, TimelineStore, TweetStore,
+        UserStore,
     },
     rt::{Rt, Shutdown},
     services::{
@@ -42,6 +43,9 @@ pub(super) struct TweetBackend {
 #[derive(Clone)]
 pub(super) struct TimelineBackend {
     pub(super) store: Arc<dyn TimelineStore>,
+    pub(super) homes: Arc<dyn HomeStore>,
+    /// The strategy of the data set.
+    pub(super) chosen: Chosen,
     pub(super) cache: Arc<dyn TimelineCache>,
     pub(super) relations: Arc<dyn RelationCache>,
     pub(super) bodies: Arc<dyn BodyCache>,
@@ -114,11 +118,12 @@ impl Shared {
                 Some(tweet::build(common, deps))
             }
             Role::Timeline => {
-                let TimelineBackend { store, cache, relations, bodies } =
+                let TimelineBackend { store, homes, chosen, cache, relations, bodies } =
                     backends.timeline.clone()?;
                 let bodies = self.near(bodies);
                 let bus = backends.bus.clone()?;
-                let deps = timeline::Deps { store, cache, relations, bodies, bus, hints };
+                let deps =
+                    timeline::Deps { store, homes, chosen, cache, relations, bodies, bus, hints };
                 Some(timeline::build(common, deps, self.halves))
             }
         }

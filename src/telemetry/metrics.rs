@@ -118,6 +118,7 @@ struct Inner {
     outbox_lag: Family<RoleLabels, Gauge>,
     deliveries: Counter,
     writes_saved: Counter,
+    home_rows: Counter,
     freshness: Family<FollowerLabels, Histogram, fn() -> Histogram>,
     store_errors: Family<StoreLabels, Counter>,
     store_up: Family<ServerLabels, Gauge>,
@@ -158,6 +159,7 @@ impl Metrics {
             outbox_lag: Family::default(),
             deliveries: Counter::default(),
             writes_saved: Counter::default(),
+            home_rows: Counter::default(),
             freshness: Family::new_with_constructor(fresh),
             store_errors: Family::default(),
             store_up: Family::default(),
@@ -208,6 +210,11 @@ impl Metrics {
     pub fn fanout(&self, delivered: u64, absent: u64) {
         self.0.deliveries.inc_by(delivered);
         self.0.writes_saved.inc_by(absent);
+    }
+
+    /// `rows` rows of durable home timelines were written.
+    pub fn kept(&self, rows: u64) {
+        self.0.home_rows.inc_by(rows);
     }
 
     /// The fan-out of a tweet to `followers` ended `took` after it was accepted.
@@ -308,6 +315,8 @@ impl Inner {
         r.register("outbox_lag_ms", "Age of the oldest unsent row", self.outbox_lag.clone());
         r.register("deliveries", "Tweets put into home timelines", self.deliveries.clone());
         r.register("writes_saved", "Pushes that found no warm timeline", self.writes_saved.clone());
+        let rows = "Rows of durable home timelines written";
+        r.register("home_rows", rows, self.home_rows.clone());
         let fresh = "Tweet accepted until its last delivery, by followers of the author";
         r.register_with_unit("freshness", fresh, Unit::Seconds, self.freshness.clone());
         r.register("store_errors", "Errors of stores by kind", self.store_errors.clone());
@@ -330,6 +339,7 @@ mod tests {
         route.answered(409, Duration::from_millis(3));
         metrics.cache(Cache::Home, 2, 1);
         metrics.fanout(403, 7);
+        metrics.kept(404);
         metrics.queue(Queue::Bulk, QueueStats { depth: 5, ..QueueStats::default() });
         let text = metrics.render();
         for line in [
@@ -338,6 +348,7 @@ mod tests {
             r#"chirp_cache_reads_total{cache="home",result="hit"} 2"#,
             "chirp_deliveries_total 403",
             "chirp_writes_saved_total 7",
+            "chirp_home_rows_total 404",
             r#"chirp_queue_depth{lane="bulk"} 5"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -44,6 +44,7 @@ pub const SCENARIOS: &[Scenario<Server>] = scenarios![
     schema::a_later_release_is_accepted_until_one_that_excludes_this_one,
     schema::an_absent_server_is_said_without_the_password,
     contracts::the_timeline_store_keeps_its_contract,
+    contracts::home_timelines_keep_their_contract,
     contracts::an_authors_list_goes_on_over_years_without_tweets,
     contracts::a_user_who_comes_and_goes_is_one_relation_and_one_follower,
     contracts::more_ids_than_a_call_may_have_are_refused,

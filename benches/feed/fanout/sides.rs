@@ -23,7 +23,8 @@ use chirp::{
     config::Config,
     domain::{Entry, UserId, ring::CAPACITY_MAX},
     ports::{
-        BodyCache, Bus, Push, RelationCache, TimelineCache, TimelineStore, cache::PUSH_OWNERS_MAX,
+        BodyCache, Bus, Chosen, HomeStore, Push, RelationCache, TimelineCache, TimelineStore,
+        cache::PUSH_OWNERS_MAX,
     },
     rt::Rt,
     services::timeline::Deps,
@@ -65,6 +66,8 @@ impl Side {
         let cache = Arc::new(EmbeddedCache::new(rt.clone(), Limits::default()));
         let deps = Deps {
             store: Arc::clone(&stores.timeline.store),
+            homes: Arc::clone(&stores.timeline.homes),
+            chosen: Chosen::default(),
             cache: cache.clone(),
             relations: cache.clone(),
             bodies: cache,
@@ -101,9 +104,11 @@ impl Side {
         let cache = Arc::new(RedisCache::new(Arc::clone(&redis), CAPACITY_MAX));
         let bus = Arc::new(SnsSqsBus::open(&config.aws, rt.clone()).await.unwrap());
         let circuit = |server| Circuit::new(server, rt, metrics);
-        let caches = circuit("redis");
+        let (copy, caches) = (circuit("cassandra"), circuit("redis"));
         let deps = Deps {
-            store: Guarded::<dyn TimelineStore>::new(store, &circuit("cassandra")),
+            store: Guarded::<dyn TimelineStore>::new(store.clone(), &copy),
+            homes: Guarded::<dyn HomeStore>::new(store, &copy),
+            chosen: Chosen::default(),
             cache: Guarded::<dyn TimelineCache>::new(cache.clone(), &caches),
             relations: Guarded::<dyn RelationCache>::new(cache.clone(), &caches),
             bodies: Guarded::<dyn BodyCache>::new(cache.clone(), &caches),

@@ -41,7 +41,9 @@ fn misses_its_partition(words: &[&str]) -> bool {
         Some("author_tweets") => &["author_id", "year"],
         Some("authors") => &["author_id"],
         Some("followers") => &["followee_id", "part"],
-        Some("relations") => &["user_id"],
+        Some("relations" | "home_floors") => &["user_id"],
+        Some("home_timelines") => &["user_id", "year"],
+        Some("strategies") => &["name"],
         _ => return true,
     };
     let bound = |key: &&str| match words[0] {
@@ -197,6 +199,7 @@ fn the_driver_neither_stamps_nor_batches_nor_retries() {
         include_str!("statements.rs"),
         include_str!("store.rs"),
         include_str!("followers.rs"),
+        include_str!("homes.rs"),
         include_str!("migrate.rs"),
     ];
     let words = ["timestamp_generator", "set_timestamp", "Batch", "batch(", "SerialConsistency"];

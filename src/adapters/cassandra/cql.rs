@@ -55,7 +55,8 @@ pub(super) type Work<'a, T> = BoxFuture<'a, Result<T, Fault>>;
 /// The cluster.
 pub(super) struct Cql {
     pub(super) session: Session,
-    pub(super) statements: Statements,
+    /// Boxed, as they are many, and futures hold whoever has them.
+    pub(super) statements: Box<Statements>,
     rt: Rt,
     call_max: Duration,
     in_flight_max: usize,
@@ -138,6 +139,7 @@ impl Cql {
         let statements = prepared
             .map_err(|_| OpenError::silent(config, limit))?
             .map_err(|error| OpenError::schema(config, brief(&error)))?;
+        let statements = Box::new(statements);
         let in_flight_max = usize::try_from(config.in_flight_max).unwrap_or(usize::MAX);
         Ok(Self { session, statements, rt: rt.clone(), call_max: config.call(), in_flight_max })
     }
@@ -145,6 +147,11 @@ impl Cql {
     /// The most statements of one call that are in work at once.
     pub(super) const fn in_flight_max(&self) -> usize {
         self.in_flight_max
+    }
+
+    /// The time, in milliseconds since the Unix epoch.
+    pub(super) fn wall_ms(&self) -> u64 {
+        self.rt.wall_ms()
     }
 
     /// Asks whether a statement that needs a quorum is answered.

@@ -59,12 +59,20 @@ pub struct Step {
 }
 
 /// All steps, in order.
-pub const STEPS: &[Step] = &[Step {
-    number: 1,
-    name: "timelines",
-    cql: include_str!("../../../migrations/cassandra/0001_timelines.cql"),
-    oldest: 0,
-}];
+pub const STEPS: &[Step] = &[
+    Step {
+        number: 1,
+        name: "timelines",
+        cql: include_str!("../../../migrations/cassandra/0001_timelines.cql"),
+        oldest: 0,
+    },
+    Step {
+        number: 2,
+        name: "homes",
+        cql: include_str!("../../../migrations/cassandra/0002_homes.cql"),
+        oldest: 0,
+    },
+];
 
 /// A column: its table, its name and its type.
 pub type Column = (String, String, String);

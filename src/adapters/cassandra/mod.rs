@@ -12,6 +12,7 @@ pub mod store;
 
 mod cql;
 mod fault;
+mod homes;
 mod login;
 mod seeds;
 mod statements;

@@ -87,6 +87,29 @@ statements! {
     followers_of = "
         select bucket, follower_id, version, follows from ks.followers
         where followee_id = ? and part = ? and bucket >= ? and bucket < ? limit ?";
+    /// A delivery in a home timeline.
+    put_home = "
+        insert into ks.home_timelines (user_id, year, tweet_id, author_id) values (?, ?, ?, ?)";
+    /// A home timeline is not complete at or below this id.
+    put_floor = "insert into ks.home_floors (user_id, floor) values (?, ?)";
+    /// The highest of a home timeline's floors.
+    home_floor = "select floor from ks.home_floors where user_id = ? limit 1";
+    /// Entries between two bounds, the highest first.
+    home_newest = "
+        select tweet_id, author_id from ks.home_timelines
+        where user_id = ? and year = ? and tweet_id > ? and tweet_id < ?
+        order by tweet_id desc limit ?";
+    /// Entries between two bounds, the lowest first.
+    home_nearest = "
+        select tweet_id, author_id from ks.home_timelines
+        where user_id = ? and year = ? and tweet_id > ? and tweet_id < ?
+        order by tweet_id asc limit ?";
+    /// A choice of strategy.
+    put_strategy = "
+        insert into ks.strategies (name, version, strategy, since) values (?, ?, ?, ?)";
+    /// The choice that counts.
+    strategy = "
+        select version, strategy, since from ks.strategies where name = ? limit 1";
     /// Relations after another user.
     relations = "
         select other_id, version, follows, blocked, mutes from ks.relations

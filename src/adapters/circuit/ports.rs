@@ -10,16 +10,16 @@ use crate::{
     domain::{
         Body, Entry, Handle, MediaId, MediaKind, MediaShape, PairChange, PairState, Relations,
         SessionId, Token, TweetId, UserId, Window, edge::Blocked, fanout::Class,
-        relations::Relation,
+        relations::Relation, ring::Slice,
     },
     ports::{
         Account, AuthorRow, Begun, BlobStore, BodyCache, BodyRead, Bus, CachedBody, Changed,
-        Counted, Counts, CreateUser, Created, Deleted, Due, EdgeChange, FollowerPage, GraphStore,
-        HomeRead, KeyStore, ListKey, MediaStore, NewTweet, NewUpload, NewUser, Outbox, OutboxRow,
-        OutboxStats, Outcome, PasswordHash, Presigned, Push, PushReport, Queue, QueueStats,
-        RateLimiter, Read, Receipt, Received, Refresh, RefreshHash, RelationCache, Revoked, Seen,
-        SessionRow, StoredBody, StoredKey, Target, TimelineCache, TimelineStore, TweetStore,
-        UploadRow, UserStore, Verdict,
+        Chosen, Counted, Counts, CreateUser, Created, Deleted, Due, EdgeChange, FollowerPage,
+        GraphStore, HomeRead, HomeStore, KeyStore, ListKey, MediaStore, NewTweet, NewUpload,
+        NewUser, Outbox, OutboxRow, OutboxStats, Outcome, PasswordHash, Presigned, Push,
+        PushReport, Queue, QueueStats, RateLimiter, Read, Receipt, Received, Refresh, RefreshHash,
+        RelationCache, Revoked, Seen, SessionRow, StoredBody, StoredKey, Target, TimelineCache,
+        TimelineStore, TweetStore, UploadRow, UserStore, Verdict,
     },
     wire::{events::FollowerCursor, trace::TraceContext},
 };
@@ -114,6 +114,14 @@ guard!(BlobStore {
     read look(id: MediaId) -> Read<Option<Seen>>;
     write publish(id: MediaId, version: &str, kind: MediaKind) -> Outcome<bool>;
     write remove(id: MediaId, published: bool) -> Outcome<()>;
+});
+
+guard!(HomeStore {
+    write put_homes(rows: &[(UserId, Entry)]) -> Outcome<()>;
+    write raise_floor(user: UserId, floor: TweetId) -> Outcome<()>;
+    read home(user: UserId, window: Window, limit: usize) -> Read<Slice>;
+    read chosen() -> Read<Chosen>;
+    write choose(chosen: Chosen) -> Outcome<()>;
 });
 
 guard!(TimelineStore {

@@ -12,6 +12,7 @@ pub mod durable;
 pub mod folder;
 pub mod graph;
 pub mod hints;
+pub mod homes;
 pub mod keys;
 pub mod limiter;
 pub mod media;

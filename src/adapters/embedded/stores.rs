@@ -10,6 +10,7 @@ use super::{
     bus::SqlBus,
     folder::{self, Folder},
     graph::SqlGraph,
+    homes::SqlHomes,
     keys::FileKeys,
     media::SqlMedia,
     outbox::SqlOutbox,
@@ -21,8 +22,8 @@ use super::{
 };
 use crate::{
     ports::{
-        Bus, GraphStore, KeyStore, MediaStore, Outbox, Outcome, TimelineStore, TweetStore,
-        UserStore,
+        Bus, GraphStore, HomeStore, KeyStore, MediaStore, Outbox, Outcome, TimelineStore,
+        TweetStore, UserStore,
     },
     rt::Rt,
 };
@@ -63,6 +64,8 @@ pub struct TweetStores {
 pub struct TimelineStores {
     /// The copy of tweets and graph.
     pub store: Arc<dyn TimelineStore>,
+    /// Durable home timelines, and the strategy.
+    pub homes: Arc<dyn HomeStore>,
     /// The bus.
     pub bus: Arc<dyn Bus>,
     /// The file under both.
@@ -162,6 +165,7 @@ impl TimelineStores {
         let db = open(dir, folder::TIMELINE, &timeline_store::schema(), options)?;
         Ok(Self {
             store: Arc::new(SqlTimelines::new(db.clone())),
+            homes: Arc::new(SqlHomes::new(db.clone())),
             bus: Arc::new(SqlBus::new(db.clone(), rt.clone())),
             db,
         })

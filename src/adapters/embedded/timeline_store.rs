@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, params};
 
 use super::{
-    bus, media,
+    bus, homes, media,
     sqlite::{Db, Fault, Schema, Statements, bound, from_key, key},
     tweets::body,
 };
@@ -73,7 +73,7 @@ create table followers (
 #[must_use]
 pub const fn schema() -> Schema {
     /// The tables of version 1. What is written is never changed: a later version is another step.
-    const STEPS: &[&[&str]] = &[&[TABLES, bus::TABLES], &[media::COLUMN]];
+    const STEPS: &[&[&str]] = &[&[TABLES, bus::TABLES], &[media::COLUMN], &[homes::TABLES]];
     Schema { name: "timeline", application_id: 0x6368_526c, steps: STEPS }
 }
 

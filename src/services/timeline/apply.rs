@@ -4,7 +4,9 @@
 use super::{Core, merge_store::Found};
 use crate::{
     domain::{
-        Body, Entry, PairChange, TweetId, UserId, Window, fanout::Class, relations::Relation,
+        Body, Entry, PairChange, TweetId, UserId, Window,
+        fanout::{Class, Strategy},
+        relations::Relation,
     },
     ports::{Hint, ListKey, Push, Read},
     wire::events::{Event, Fact},
@@ -29,7 +31,8 @@ impl Core {
                 Fact::FanoutChunk { .. } | Fact::ReclassChunk { .. } => {}
             }
         }
-        if !own.is_empty() {
+        // With `pull` every read asks the tweet role for the reader's own tweets.
+        if !own.is_empty() && self.strategy() != Strategy::Pull {
             self.show_to_authors(&own).await?;
         }
         self.put_pairs(&changes).await?;
@@ -95,8 +98,7 @@ impl Core {
     }
 
     async fn backfill_one(&self, follower: UserId, author: UserId) -> Read<()> {
-        let rows = self.deps.store.authors(&[author]).await?;
-        if rows.first().is_some_and(|row| row.class == Class::Pull) {
+        if self.class_of(author).await? == Class::Pull {
             return Ok(());
         }
         let most = self.config.fanout.backfill_max as usize;
@@ -106,6 +108,7 @@ impl Core {
         }
         let key = ListKey::Home(follower);
         let found = Found::of_author(author, ids, most);
+        self.keep_all(follower, &found).await?;
         // Also for a list that is absent: a failover may bring back one that a read found gone, and
         // only a write that is done says that it stays so.
         let pushed = self.deps.cache.push_many(key, &found.entries, found.floor()).await;

@@ -9,7 +9,7 @@ use super::Core;
 use crate::{
     domain::{
         Entry, UserId,
-        fanout::{BUCKETS, Class, outgrows_push, split_buckets},
+        fanout::{BUCKETS, Class, Strategy, outgrows_push, split_buckets},
     },
     ports::{Hint, Push, Queue, Read, Target, bus::BATCH_MAX},
     rt::points,
@@ -34,7 +34,10 @@ impl Core {
     pub(super) async fn fan_out(&self, event: &Event, entry: Entry, class: Class) -> Read<()> {
         let author = [entry.author];
         if !class.is_pushed() {
-            self.push(entry, &author, true).await?;
+            // With `pull` there are no lists of anybody.
+            if self.strategy() == Strategy::Hybrid {
+                self.push(entry, &author, true).await?;
+            }
             self.projected(event, entry, 0, 1, 0).await;
             return Ok(());
         }
@@ -104,6 +107,9 @@ impl Core {
     /// before the class, so that a class without its job cannot be.
     pub(super) async fn maybe_reclass(&self, author: UserId, followers: u64) -> Read<()> {
         let limit = self.config.fanout.celebrity_followers;
+        if self.strategy() != Strategy::Hybrid {
+            return Ok(());
+        }
         if followers < limit || !outgrows_push(self.class_of(author).await?, followers, limit) {
             return Ok(());
         }
@@ -120,7 +126,8 @@ impl Core {
         author: UserId,
         after: Option<FollowerCursor>,
     ) -> Read<()> {
-        if self.class_of(author).await? == Class::Pull {
+        // Also a job that was begun before the data set was switched.
+        if self.strategy() != Strategy::Hybrid || self.class_of(author).await? == Class::Pull {
             return Ok(());
         }
         self.deps.store.set_class(author, Class::Both).await.certain()?;
@@ -146,15 +153,24 @@ impl Core {
         }
     }
 
-    async fn class_of(&self, author: UserId) -> Read<Class> {
+    pub(super) async fn class_of(&self, author: UserId) -> Read<Class> {
+        if self.strategy() != Strategy::Hybrid {
+            return Ok(self.strategy().class(Class::Push));
+        }
         let rows = self.deps.store.authors(&[author]).await?;
         Ok(rows.first().map_or(Class::Push, |row| row.class))
+    }
+
+    /// How tweets of this data set reach home timelines.
+    pub(super) const fn strategy(&self) -> Strategy {
+        self.deps.chosen.strategy
     }
 
     async fn push(&self, entry: Entry, homes: &[UserId], author_list: bool) -> Read<()> {
         if homes.is_empty() && !author_list {
             return Ok(());
         }
+        self.keep(entry, homes).await?;
         let report = self.deps.cache.push(&[Push { entry, homes, author_list }]).await.certain()?;
         self.common.metrics.fanout(report.delivered, report.absent);
         self.hint_homes(homes).await;

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use tokio::sync::SemaphorePermit;
+
 use super::{
     Core,
     error::Error,
     merge_store::{self, Found},
 };
 use crate::{
-    domain::{Entry, Relations, TweetId, UserId, Window, merge::merge, ring::Slice},
+    domain::{
+        Entry, Relations, TweetId, UserId, Window, fanout::Strategy, merge::merge, ring::Slice,
+    },
     ports::{HomeRead, ListKey, Outcome, Read, StoreError},
     rt::points,
     telemetry::metrics::Cache,
@@ -51,6 +55,9 @@ impl Core {
         window: Window,
         limit: usize,
     ) -> Result<Candidates, Error> {
+        if self.strategy() == Strategy::Pull {
+            return self.stored_candidates(reader, window, limit).await;
+        }
         let Source { slice, pulled, mut degraded } = self.source(reader, window, limit).await?;
         let (entries, floor, exhausted) = if pulled.is_empty() {
             (slice.entries, slice.floor, slice.exhausted)
@@ -173,16 +180,42 @@ impl Core {
         window: Window,
         limit: usize,
     ) -> Result<Candidates, Error> {
-        let _place = self.rebuilds.try_acquire().map_err(|_| Error::RebuildsFull)?;
+        let _place = self.place().await?;
         let relations = self.relations(reader).await?;
         let authors = relations.visible.to_vec();
         let (found, degraded) = self.stored(reader, authors, window, limit).await?;
         Ok(Candidates { entries: found.entries, more: found.more, degraded })
     }
 
+    /// A place for a rebuild. With `pull` every read is one, and waits for its turn as long as a request
+    /// may take.
+    async fn place(&self) -> Result<SemaphorePermit<'_>, Error> {
+        let place = if self.strategy() == Strategy::Pull {
+            self.rebuilds.acquire().await.ok()
+        } else {
+            self.rebuilds.try_acquire().ok()
+        };
+        place.ok_or(Error::RebuildsFull)
+    }
+
+    /// A part of what `authors` wrote, sorted by their ids, out of the store. `true` if something may be
+    /// missing.
+    async fn stored(
+        &self,
+        reader: UserId,
+        authors: Vec<UserId>,
+        window: Window,
+        limit: usize,
+    ) -> Result<(Found, bool), Error> {
+        if self.strategy() == Strategy::Push {
+            return self.kept(reader, authors, window, limit).await;
+        }
+        self.gathered(reader, authors, window, limit).await
+    }
+
     /// Merges authors out of the store; the reader's own tweets come from the tweet role, because
     /// the copy may not have them yet. `true` if they could not.
-    async fn stored(
+    pub(super) async fn gathered(
         &self,
         reader: UserId,
         mut authors: Vec<UserId>,

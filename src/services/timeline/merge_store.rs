@@ -27,6 +27,14 @@ pub(super) struct Own {
     pub(super) exhausted: bool,
 }
 
+impl Own {
+    /// The same as a source to merge.
+    pub(super) fn slice(self, author: UserId) -> Slice {
+        let entries = self.ids.into_iter().map(|tweet| Entry { tweet, author }).collect();
+        Slice { entries, floor: TweetId(0), exhausted: self.exhausted }
+    }
+}
+
 /// What a merge found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
@@ -159,7 +167,7 @@ async fn nearest_above(
         .try_collect()
         .await?;
     if let Some((author, own)) = own {
-        slices.push(slice(author, own.ids, own.exhausted));
+        slices.push(own.slice(author));
     }
     let merged = merge(&slices, window, limit);
     Ok(Found { entries: merged.entries, more: !merged.exhausted })

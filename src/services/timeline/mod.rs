@@ -12,6 +12,7 @@ mod fanout;
 mod flights;
 mod home;
 mod hydrate;
+mod kept;
 mod lanes;
 mod merge_store;
 mod page;
@@ -31,7 +32,10 @@ use super::kit::{Common, Kit, Service, places::Places};
 use crate::{
     config,
     domain::UserId,
-    ports::{BodyCache, Bus, Hints, Queue, RelationCache, TimelineCache, TimelineStore},
+    ports::{
+        BodyCache, Bus, Chosen, Hints, HomeStore, Queue, RelationCache, TimelineCache,
+        TimelineStore,
+    },
     rt::BoxFuture,
 };
 
@@ -40,6 +44,10 @@ use crate::{
 pub struct Deps {
     /// The durable copy of tweets and graph.
     pub store: Arc<dyn TimelineStore>,
+    /// Durable home timelines, if the strategy keeps them.
+    pub homes: Arc<dyn HomeStore>,
+    /// How tweets reach home timelines.
+    pub chosen: Chosen,
     /// Home timelines and lists of pulled authors.
     pub cache: Arc<dyn TimelineCache>,
     /// Whom readers may see.

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use super::Core;
 use crate::{
-    domain::{Relations, UserId, fanout::Class, relations::Relation},
+    domain::{
+        Relations, UserId,
+        fanout::{Class, Strategy},
+        relations::Relation,
+    },
     ports::{Outcome, Read, TimelineStore, timeline_store::IDS_MAX},
     rt::points,
 };
@@ -43,11 +47,12 @@ impl Core {
         shown.sort_unstable();
         let mut classes = Vec::with_capacity(shown.len());
         // After the edges: whoever is seen to follow now is told of every later class as well.
-        for ids in shown.chunks(IDS_MAX) {
+        let asked = if self.strategy() == Strategy::Hybrid { &shown[..] } else { &[] };
+        for ids in asked.chunks(IDS_MAX) {
             classes.extend(self.deps.store.authors(ids).await?.into_iter().map(|row| row.class));
         }
         let class = |author| match shown.binary_search(&author) {
-            Ok(at) => classes[at],
+            Ok(at) => classes.get(at).copied().unwrap_or_default(),
             Err(_) => Class::Push,
         };
         Ok(Arc::new(Relations::new(reader, &rows, class)))

@@ -12,7 +12,10 @@ use futures_util::{StreamExt, stream};
 
 use super::{Core, apply::body_of, fanout::Chunk};
 use crate::{
-    domain::{Body, PairChange, TweetId, UserId, fanout::Class},
+    domain::{
+        Body, PairChange, TweetId, UserId,
+        fanout::{Class, Strategy},
+    },
     ports::{
         Bus, Queue, Read, Receipt, Received, StoreError, Target, bus::RECEIVES_MAX,
         timeline_store::IDS_MAX,
@@ -254,7 +257,10 @@ impl Core {
     /// The class of the author of every new tweet, at the place of its event. Read once for all, and
     /// after the tweets are stored: whoever reads an author at read time by then finds them there.
     async fn classes(&self, events: &[Event], done: &mut [bool]) -> Vec<Class> {
-        let mut classes = vec![Class::Push; events.len()];
+        let mut classes = vec![self.strategy().class(Class::Push); events.len()];
+        if self.strategy() != Strategy::Hybrid {
+            return classes;
+        }
         let author = |event: &Event| match event.fact {
             Fact::TweetCreated { author, .. } => Some(author),
             Fact::TweetDeleted { .. }

@@ -19,6 +19,7 @@ use super::{
     run::{Outcome, Plan, run},
     violation::Violation,
 };
+use crate::domain::fanout::Strategy;
 
 /// Violations that a summary lists; all are counted.
 const LISTED_MAX: usize = 20;
@@ -34,6 +35,8 @@ pub struct Campaign {
     pub users: Option<usize>,
     /// Replicas of each role; each seed decides if `None`.
     pub replicas: Option<usize>,
+    /// The fan-out strategy; that of the bug, else `hybrid`, if `None`.
+    pub strategy: Option<Strategy>,
     /// The bug that is built in.
     pub mutant: Option<Mutant>,
     /// Seeds at once, at least 1.
@@ -83,7 +86,9 @@ impl Campaign {
     #[must_use]
     pub fn plan(&self, seed: u64) -> Plan {
         let Self { users, replicas, mutant, .. } = *self;
-        Plan { seed, users, replicas, mutant, keep_trace: false }
+        let strategy =
+            self.strategy.unwrap_or_else(|| mutant.map_or(Strategy::Hybrid, Mutant::strategy));
+        Plan { seed, users, replicas, strategy, mutant, keep_trace: false }
     }
 
     /// The command that runs one seed of it again.
@@ -94,6 +99,10 @@ impl Campaign {
             if let Some(value) = value {
                 write!(command, " {flag} {value}").expect("a string takes everything");
             }
+        }
+        if let Some(strategy) = self.strategy {
+            write!(command, " --strategy {}", strategy.as_str())
+                .expect("a string takes everything");
         }
         if let Some(mutant) = self.mutant {
             write!(command, " --mutant {}", mutant.id()).expect("a string takes everything");

@@ -10,7 +10,8 @@ use super::{
 use crate::{
     adapters::near::NearBodies,
     config,
-    ports::Rpc,
+    domain::TweetId,
+    ports::{Chosen, Rpc},
     rt::Shutdown,
     services::{
         gateway,
@@ -249,6 +250,12 @@ impl Cluster {
             Role::Timeline => {
                 let deps = timeline::Deps {
                     store: ports.store,
+                    homes: ports.homes,
+                    chosen: Chosen {
+                        version: 1,
+                        strategy: self.config.fanout.wanted().unwrap_or_default(),
+                        since: TweetId(0),
+                    },
                     cache: ports.cache,
                     relations: ports.relations,
                     bodies: ports.bodies,

@@ -25,7 +25,10 @@ use super::{
     violation::{Invariant, Violation},
     workload,
 };
-use crate::sim::{runtime::Shared, seed::Seed, trace::Trace};
+use crate::{
+    domain::fanout::Strategy,
+    sim::{runtime::Shared, seed::Seed, trace::Trace},
+};
 
 /// After healing, everything must have drained within this virtual time.
 const DRAIN_MAX: Duration = Duration::from_mins(5);
@@ -47,6 +50,8 @@ pub struct Plan {
     pub users: Option<usize>,
     /// Replicas of each role; the seed decides if `None`.
     pub replicas: Option<usize>,
+    /// The fan-out strategy.
+    pub strategy: Strategy,
     /// The bug that is built in.
     pub mutant: Option<Mutant>,
     /// Keep the text of every event.
@@ -191,7 +196,8 @@ pub fn run(plan: Plan) -> Outcome {
 async fn drive(plan: Plan) -> Outcome {
     let seed = Seed(plan.seed);
     let trace = Trace::new(plan.keep_trace);
-    let knobs = Knobs::draw(&seed, plan.users, plan.replicas);
+    let mut knobs = Knobs::draw(&seed, plan.users, plan.replicas);
+    plan.strategy.as_str().clone_into(&mut knobs.services.fanout.strategy);
     let shared = Shared::new(seed, trace.clone(), knobs.points);
     let mut cluster = Cluster::new(&shared, &knobs, plan.mutant);
     cluster.boot_all();

@@ -9,6 +9,7 @@ use super::{
     mutants::Mutant,
     run::{Outcome, Plan, run},
 };
+use crate::domain::fanout::Strategy;
 
 /// A bug must be found within so many seeds.
 const WITHIN: u64 = 300;
@@ -32,7 +33,8 @@ fn fixture() -> Fixture {
 }
 
 fn plan(seed: u64) -> Plan {
-    Plan { seed, users: None, replicas: None, mutant: None, keep_trace: false }
+    let strategy = Strategy::Hybrid;
+    Plan { seed, users: None, replicas: None, strategy, mutant: None, keep_trace: false }
 }
 
 fn holds(outcome: &Outcome) {
@@ -44,6 +46,15 @@ fn holds(outcome: &Outcome) {
 fn every_promise_holds_through_some_seeds_of_faults() {
     for seed in 1..=12 {
         holds(&run(plan(seed)));
+    }
+}
+
+#[test]
+fn every_promise_holds_whatever_the_strategy() {
+    for strategy in [Strategy::Push, Strategy::Pull] {
+        for seed in 1..=8 {
+            holds(&run(Plan { strategy, ..plan(seed) }));
+        }
     }
 }
 
@@ -65,6 +76,7 @@ fn every_bug_that_is_built_in_is_found() {
             seeds: WITHIN,
             users: None,
             replicas: None,
+            strategy: None,
             mutant: Some(mutant),
             jobs: 2,
             until_violation: true,
@@ -93,6 +105,7 @@ fn a_violation_names_what_it_takes_to_look_for_its_cause() {
         seeds: WITHIN,
         users: Some(5),
         replicas: Some(2),
+        strategy: None,
         mutant: Some(Mutant::M09),
         jobs: 1,
         until_violation: true,

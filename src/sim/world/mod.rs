@@ -55,8 +55,8 @@ use super::{seed::Seed, trace::Trace};
 use crate::{
     domain::MediaId,
     ports::{
-        BlobStore, BodyCache, Bus, GraphStore, Hints, KeyStore, MediaStore, Outbox, RateLimiter,
-        RelationCache, StoredKey, TimelineCache, TimelineStore, TweetStore, UserStore,
+        BlobStore, BodyCache, Bus, GraphStore, Hints, HomeStore, KeyStore, MediaStore, Outbox,
+        RateLimiter, RelationCache, StoredKey, TimelineCache, TimelineStore, TweetStore, UserStore,
     },
     rt::Rt,
 };
@@ -142,6 +142,7 @@ pub struct NodePorts {
     pub blobs: Arc<dyn BlobStore>,
     pub bus: Arc<dyn Bus>,
     pub store: Arc<dyn TimelineStore>,
+    pub homes: Arc<dyn HomeStore>,
     pub cache: Arc<dyn TimelineCache>,
     pub relations: Arc<dyn RelationCache>,
     pub bodies: Arc<dyn BodyCache>,
@@ -225,6 +226,7 @@ impl World {
             blobs: Arc::new(media::SimBlobs(link(Part::Tweets, "blobs"))),
             bus: Arc::new(bus::SimBus(link(Part::Bus, "bus"))),
             store: Arc::new(store::SimStore(link(Part::Store, "timeline_store"))),
+            homes: Arc::new(store::SimStore(link(Part::Store, "home_store"))),
             cache: Arc::new(cache::SimTimelines(link(Part::Cache, "timeline_cache"))),
             relations: Arc::new(cache::SimRelations(link(Part::Cache, "relation_cache"))),
             bodies: Arc::new(cache::SimBodies(link(Part::Cache, "body_cache"))),

@@ -13,13 +13,14 @@ use super::{
 };
 use crate::{
     domain::{
-        Body, PairChange, TweetId, UserId, Window,
+        Body, Entry, PairChange, TweetId, UserId, Window,
         fanout::{Class, bucket_of},
         relations::Relation,
+        ring::Slice,
     },
     ports::{
-        AuthorRow, FollowerPage, Kind, Outcome, Read, StoredBody, TimelineStore,
-        timeline_store::IDS_MAX,
+        AuthorRow, Chosen, FollowerPage, HomeStore, Kind, Outcome, Read, StoredBody, TimelineStore,
+        home_store::HOMES_MAX, timeline_store::IDS_MAX,
     },
     wire::events::FollowerCursor,
 };
@@ -44,6 +45,9 @@ pub(super) struct Tables {
     authors: BTreeMap<UserId, AuthorRow>,
     relations: BTreeMap<UserId, BTreeMap<UserId, Versioned<Relation>>>,
     followers: BTreeMap<UserId, BTreeMap<(u16, UserId), Versioned<bool>>>,
+    homes: BTreeMap<UserId, BTreeMap<TweetId, UserId>>,
+    floors: BTreeMap<UserId, TweetId>,
+    chosen: Chosen,
 }
 
 /// One write to one row.
@@ -56,6 +60,9 @@ enum Statement {
     Class(UserId, Class),
     Relation(UserId, u64, Relation),
     Follower { author: UserId, follower: UserId, version: u64, follows: bool },
+    Home(UserId, Entry),
+    Floor(UserId, TweetId),
+    Choice(Chosen),
 }
 
 impl Tables {
@@ -90,6 +97,18 @@ impl Tables {
                     *row = Versioned { version, value: follows };
                 }
             }
+            Statement::Home(user, Entry { tweet, author }) => {
+                self.homes.entry(user).or_default().insert(tweet, author);
+            }
+            Statement::Floor(user, floor) => {
+                let row = self.floors.entry(user).or_default();
+                *row = floor.max(*row);
+            }
+            Statement::Choice(chosen) => {
+                if chosen.version > self.chosen.version {
+                    self.chosen = chosen;
+                }
+            }
         }
     }
 
@@ -108,6 +127,22 @@ impl Tables {
     fn author_tweets(&self, author: UserId, window: Window, limit: usize) -> Vec<TweetId> {
         let ids = self.author_tweets.get(&author).into_iter().flatten();
         nearest(ids.copied().filter(|id| window.holds(*id)), window, limit)
+    }
+
+    fn home(&self, user: UserId, window: Window, limit: usize) -> Slice {
+        let floor = self.floors.get(&user).copied().unwrap_or_default();
+        let rows = self.homes.get(&user).into_iter().flatten();
+        let inside = rows.map(|(&tweet, _)| tweet).filter(|&id| id > floor && window.holds(id));
+        let ids = nearest(inside, window, limit + 1);
+        let exhausted = ids.len() <= limit;
+        let (mut ids, upward) = (ids, matches!(window, Window::After(_)));
+        if upward && !exhausted {
+            ids.remove(0);
+        }
+        ids.truncate(limit);
+        let author = |tweet: TweetId| self.homes[&user][&tweet];
+        let entries = ids.into_iter().map(|tweet| Entry { tweet, author: author(tweet) });
+        Slice { entries: entries.collect(), floor, exhausted }
     }
 
     fn followers(
@@ -283,5 +318,35 @@ impl TimelineStore for SimStore {
         let look =
             move |state: &mut State, _| Ok(state.store.followers(author, buckets, after, limit));
         self.0.read("followers", (author, buckets, after, limit), look).await
+    }
+}
+
+#[async_trait]
+impl HomeStore for SimStore {
+    async fn put_homes(&self, rows: &[(UserId, Entry)]) -> Outcome<()> {
+        if rows.len() > HOMES_MAX {
+            return Outcome::Failed(
+                self.0.error(Kind::Unavailable, "more rows than one call may have"),
+            );
+        }
+        let puts = rows.iter().map(|&(user, entry)| Statement::Home(user, entry)).collect();
+        self.run("put_homes", rows, puts).await
+    }
+
+    async fn raise_floor(&self, user: UserId, floor: TweetId) -> Outcome<()> {
+        self.run("raise_floor", (user, floor), vec![Statement::Floor(user, floor)]).await
+    }
+
+    async fn home(&self, user: UserId, window: Window, limit: usize) -> Read<Slice> {
+        let look = move |state: &mut State, _| Ok(state.store.home(user, window, limit));
+        self.0.read("home", (user, window, limit), look).await
+    }
+
+    async fn chosen(&self) -> Read<Chosen> {
+        self.0.read("chosen", (), |state: &mut State, _| Ok(state.store.chosen)).await
+    }
+
+    async fn choose(&self, chosen: Chosen) -> Outcome<()> {
+        self.run("choose", chosen, vec![Statement::Choice(chosen)]).await
     }
 }

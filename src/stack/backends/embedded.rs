@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use super::super::{
     DataDir, StackError,
     roles::{Backends, TimelineBackend, TweetBackend, UserBackend},
+    strategy::settle,
 };
 use crate::{
     adapters::embedded::{
@@ -16,7 +17,7 @@ use crate::{
         sqlite::Options,
     },
     config::Config,
-    ports::{Hints, KeyStore, Kind, RateLimiter, StoreError},
+    ports::{Chosen, Hints, KeyStore, Kind, RateLimiter, StoreError},
     rt::Rt,
     wire::routes::Role,
 };
@@ -62,18 +63,19 @@ pub(super) async fn open(
     files.extend(tweet.iter().map(|tweet| tweet.db.clone()));
     files.extend(timeline.iter().map(|timeline| timeline.db.clone()));
     let bus = timeline.as_ref().map(|timeline| Arc::clone(&timeline.bus));
-    let timeline = timeline.filter(|_| roles.contains(&Role::Timeline)).map(|timeline| {
-        let entries_max = usize::try_from(config.services.timeline.entries_max);
-        let entries_max = entries_max.unwrap_or(usize::MAX);
-        let limits = Limits { entries_max, ..Limits::default() };
-        let cache = Arc::new(EmbeddedCache::new(rt.clone(), limits));
-        TimelineBackend {
-            store: timeline.store,
-            cache: cache.clone(),
-            relations: cache.clone(),
-            bodies: cache,
+    let timeline = timeline.filter(|_| roles.contains(&Role::Timeline));
+    let chosen = match &timeline {
+        Some(timeline) => settle(rt, &*timeline.homes, &config.services.fanout).await,
+        None => Ok(Chosen::default()),
+    };
+    let chosen = match chosen {
+        Ok(chosen) => chosen,
+        Err(unsettled) => {
+            rt.blocking(move || files.iter().for_each(Db::close)).await;
+            return Err(unsettled.into());
         }
-    });
+    };
+    let timeline = timeline.map(|timeline| timeline_role(rt, config, timeline, chosen));
     let limiter: Arc<dyn RateLimiter> = Arc::new(EmbeddedLimiter::new(rt.clone()));
     let hints: Arc<dyn Hints> = Arc::new(EmbeddedHints::new());
     let backends = Backends {
@@ -95,6 +97,25 @@ pub(super) async fn open(
         hints,
     };
     Ok((backends, files))
+}
+
+fn timeline_role(
+    rt: &Rt,
+    config: &Config,
+    stores: TimelineStores,
+    chosen: Chosen,
+) -> TimelineBackend {
+    let entries_max = usize::try_from(config.services.timeline.entries_max);
+    let limits = Limits { entries_max: entries_max.unwrap_or(usize::MAX), ..Limits::default() };
+    let cache = Arc::new(EmbeddedCache::new(rt.clone(), limits));
+    TimelineBackend {
+        store: stores.store,
+        homes: stores.homes,
+        chosen,
+        cache: cache.clone(),
+        relations: cache.clone(),
+        bodies: cache,
+    }
 }
 
 /// Tells of damaged keys before anything waits for them: a service would ask again and again.

@@ -12,6 +12,7 @@ use super::{
         StackError,
         migrate::Lacking,
         roles::{Backends, TimelineBackend, TweetBackend, UserBackend},
+        strategy::{Unsettled, settle},
         waits::Patience,
     },
     Servers,
@@ -31,8 +32,8 @@ use crate::{
     },
     config::{self, Aws, Config},
     ports::{
-        BlobStore, BodyCache, Bus, GraphStore, KeyStore, MediaStore, Outbox, RateLimiter,
-        RelationCache, TimelineCache, TimelineStore, TweetStore, UserStore,
+        BlobStore, BodyCache, Bus, Chosen, GraphStore, HomeStore, KeyStore, MediaStore, Outbox,
+        RateLimiter, RelationCache, TimelineCache, TimelineStore, TweetStore, UserStore,
     },
     rt::Rt,
     telemetry::Metrics,
@@ -80,6 +81,13 @@ impl From<cassandra::OpenError> for Trouble {
     }
 }
 
+impl From<Unsettled> for Trouble {
+    fn from(unsettled: Unsettled) -> Self {
+        let passes = matches!(unsettled, Unsettled::Store(_));
+        Self { error: unsettled.into(), passes }
+    }
+}
+
 impl From<sns_sqs::OpenError> for Trouble {
     fn from(error: sns_sqs::OpenError) -> Self {
         Self { error: StackError::Store(error.to_string()), passes: true }
@@ -120,6 +128,13 @@ pub(super) async fn open(
     let copy = when(has(Role::Timeline), || {
         attempts(rt, patience, "cassandra", || copy(rt, &cassandra, migrate))
     });
+    let copy = async {
+        let Some(store) = copy.await? else { return Ok(None) };
+        let fanout = &config.services.fanout;
+        let chosen =
+            attempts(rt, patience, "cassandra", async || settle(rt, &*store, fanout).await).await?;
+        Ok(Some((store, chosen)))
+    };
     let uses_bus = roles.iter().any(|role| *role != Role::Gateway);
     let bus =
         when(uses_bus, || attempts(rt, patience, "SNS and SQS", || bus(rt, config, patience)));
@@ -187,7 +202,7 @@ fn tweet_role(stores: TweetStores, circuit: &Arc<Circuit>) -> TweetBackend {
 
 fn timeline(
     config: &Config,
-    store: Arc<dyn TimelineStore>,
+    (store, chosen): (Arc<CassandraTimelineStore>, Chosen),
     copy: &Arc<Circuit>,
     redis: &Arc<shared::Redis>,
     caches: &Arc<Circuit>,
@@ -196,7 +211,9 @@ fn timeline(
     let cache = shared::RedisCache::new(Arc::clone(redis), entries_max.unwrap_or(usize::MAX));
     let cache = Arc::new(cache);
     TimelineBackend {
-        store: Guarded::<dyn TimelineStore>::new(store, copy),
+        store: Guarded::<dyn TimelineStore>::new(store.clone(), copy),
+        homes: Guarded::<dyn HomeStore>::new(store, copy),
+        chosen,
         cache: Guarded::<dyn TimelineCache>::new(cache.clone(), caches),
         relations: Guarded::<dyn RelationCache>::new(cache.clone(), caches),
         bodies: Guarded::<dyn BodyCache>::new(cache, caches),
@@ -249,7 +266,7 @@ async fn copy(
     rt: &Rt,
     cassandra: &Endpoint<config::Cassandra>,
     migrate: bool,
-) -> Result<Arc<dyn TimelineStore>, cassandra::OpenError> {
+) -> Result<Arc<CassandraTimelineStore>, cassandra::OpenError> {
     if migrate {
         cassandra::migrate(rt, cassandra).await?;
     }

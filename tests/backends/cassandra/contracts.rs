@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use chirp::{
-    adapters::cassandra::migrate::{STEPS, Step},
+    adapters::cassandra::{
+        CassandraTimelineStore,
+        migrate::{STEPS, Step},
+    },
     domain::{
         TweetId, UserId, Window,
         fanout::{BUCKETS, Class},
@@ -12,7 +15,7 @@ use chirp::{
     },
     ports::{
         Outcome, TimelineStore,
-        contract::{Outage, timeline_store},
+        contract::{Outage, home_store, timeline_store},
         timeline_store::IDS_MAX,
     },
 };
@@ -24,28 +27,42 @@ use crate::support::{
     run::hold,
 };
 
-pub async fn the_timeline_store_keeps_its_contract(server: Server) {
+/// Stores over tables that are emptied for each.
+async fn stores(server: &Server) -> impl Fn() -> (Arc<CassandraTimelineStore>, Outage) {
     let config = server.empty().await;
-    let session = server.session().await;
+    let session = Arc::new(server.session().await);
     let tables: BTreeSet<String> =
         STEPS.iter().flat_map(Step::columns).map(|(table, ..)| table).collect();
-    // A keyspace for each behaviour would take minutes.
-    let emptied = async || {
-        for table in &tables {
-            let cql = format!("truncate {}.{table}", config.keyspace);
-            session.query_unpaged(cql, ()).await.unwrap();
-        }
-    };
-    hold(&server.rt, timeline_store::BEHAVIOURS, || {
+    move || {
         let proxy = Proxy::before(server.port());
+        // A keyspace for each behaviour would take minutes.
         let store = block_in_place(|| {
             runtime::Handle::current().block_on(async {
-                emptied().await;
+                for table in &tables {
+                    let cql = format!("truncate {}.{table}", config.keyspace);
+                    session.query_unpaged(cql, ()).await.unwrap();
+                }
                 server.open(&behind(&proxy, &config)).await
             })
         });
-        let outage = Some(Outage::new(move |_| proxy.set(Rule::Refuse)));
-        timeline_store::Context { store: Arc::new(store), rt: server.rt.clone(), outage }
+        (Arc::new(store), Outage::new(move |_| proxy.set(Rule::Refuse)))
+    }
+}
+
+pub async fn the_timeline_store_keeps_its_contract(server: Server) {
+    let fresh = stores(&server).await;
+    hold(&server.rt, timeline_store::BEHAVIOURS, || {
+        let (store, outage) = fresh();
+        timeline_store::Context { store, rt: server.rt.clone(), outage: Some(outage) }
+    })
+    .await;
+}
+
+pub async fn home_timelines_keep_their_contract(server: Server) {
+    let fresh = stores(&server).await;
+    hold(&server.rt, home_store::BEHAVIOURS, || {
+        let (homes, outage) = fresh();
+        home_store::Context { homes, rt: server.rt.clone(), outage: Some(outage) }
     })
     .await;
 }

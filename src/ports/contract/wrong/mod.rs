@@ -8,6 +8,7 @@ pub mod body_cache;
 pub mod bus;
 pub mod graph;
 pub mod hints;
+pub mod home_store;
 pub mod keys;
 pub mod limiter;
 pub mod media;

@@ -5,6 +5,7 @@
 
 mod bus;
 mod caches;
+mod homes;
 mod rpc;
 mod store;
 mod tweets;
@@ -20,7 +21,7 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    domain::{Relations, TweetId, UserId},
+    domain::{Relations, TweetId, UserId, fanout::Strategy},
     ports::Rpc,
     rt::{Instant, Rt},
     sim::{faults::violation::Invariant, world::NodePorts},
@@ -88,10 +89,21 @@ mutants! {
     MX4 "MX4" "nothing is ever applied before the answer" [Healed];
     MX5 "MX5" "every page says that it is degraded" [ReadsAnswered];
     MX6 "MX6" "a used idempotency key is taken for another post" [BadInput];
+    MP1 "MP1" "a new follower's durable home timeline stays complete down to where it was" [HomeSet];
+    MP2 "MP2" "one durable delivery in eight is acknowledged and not written" [HomeSet];
     MX7 "MX7" "after a failed call writes are refused for a while" [WritesAnswered];
 }
 
 impl Mutant {
+    /// The strategy under which the bug can show.
+    #[must_use]
+    pub const fn strategy(self) -> Strategy {
+        match self {
+            Self::MP1 | Self::MP2 => Strategy::Push,
+            _ => Strategy::Hybrid,
+        }
+    }
+
     /// The bug with this name, in any case.
     #[must_use]
     pub fn parse(id: &str) -> Option<Self> {
@@ -165,6 +177,7 @@ impl Mutation {
             }
             Mutant::M09 => ports.bodies = self.wrap(mutant, rt, ports.bodies),
             Mutant::M35 => ports.store = self.wrap(mutant, rt, ports.store),
+            Mutant::MP1 | Mutant::MP2 => ports.homes = self.wrap(mutant, rt, ports.homes),
             Mutant::M06 | Mutant::M17 | Mutant::M20 | Mutant::M21 | Mutant::M24 | Mutant::MX3 => {
                 ports.cache = self.wrap(mutant, rt, ports.cache);
             }
@@ -208,7 +221,7 @@ mod tests {
         for mutant in Mutant::ALL {
             assert_eq!(Mutant::parse(&mutant.id().to_lowercase()), Some(*mutant));
         }
-        assert_eq!(Mutant::ALL.len(), 21);
+        assert_eq!(Mutant::ALL.len(), 23);
         assert_eq!(Mutant::parse("M99"), None);
     }
 }

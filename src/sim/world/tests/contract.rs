@@ -149,6 +149,14 @@ fn the_timeline_store_holds_its_contract() {
 }
 
 #[test]
+fn home_timelines_hold_their_contract() {
+    hold(contract::home_store::BEHAVIOURS, |world, ports, rt| {
+        let outage = Some(outage(&world, Part::Store));
+        contract::home_store::Context { homes: ports.homes, rt, outage }
+    });
+}
+
+#[test]
 fn timelines_in_the_cache_hold_their_contract() {
     hold(contract::timeline_cache::BEHAVIOURS, |world, ports, rt| {
         let outage = Some(outage(&world, Part::Cache));

@@ -1,14 +1,27 @@
-//! `chirp migrate`: the schemas of the stores.
+//! `chirp migrate`: the schemas of the stores, and the fan-out strategy of the data set.
+
+use std::time::{Duration, Instant};
+
+use clap::{Subcommand, builder::PossibleValuesParser};
+use parking_lot::Mutex;
 
 use super::{
-    context::{Context, block_on},
+    context::{Context, block_on, block_on_all_cores},
     exit::{Exit, Failure},
 };
 use crate::{
+    config::Config,
+    domain::fanout::Strategy,
     rt::tokio_rt::TokioRuntime,
-    stack::migrate::{self, Lacking},
+    stack::{
+        migrate::{self, Lacking},
+        strategy::{self, Switched, Waiting},
+    },
     wire::routes::Role,
 };
+
+/// What waits is told this often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// Flags of `migrate`.
 ///
@@ -24,6 +37,27 @@ pub(crate) struct Args {
     /// folder go together [default: all]
     #[arg(long, value_name = "ROLE", value_delimiter = ',', value_parser = role)]
     role: Vec<Role>,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Switch the data set to another fan-out strategy: what waits is worked off, then caches begin anew
+    Strategy(Strategies),
+}
+
+/// Flags of `migrate strategy`.
+///
+/// Nothing may run over the data set; over servers, no role anywhere, as two strategies at once would
+/// leave tweets out.
+#[derive(Debug, clap::Args)]
+struct Strategies {
+    /// Push to warm timelines and read large authors (`hybrid`), keep every home timeline (`push`), or
+    /// only read (`pull`)
+    #[arg(value_name = "STRATEGY",
+          value_parser = PossibleValuesParser::new(Strategy::ALL.map(Strategy::as_str)))]
+    name: String,
 }
 
 fn role(word: &str) -> Result<Role, String> {
@@ -34,6 +68,9 @@ fn role(word: &str) -> Result<Role, String> {
 /// Runs the verb. Stdout has a line per step: the store, a tab, the step.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let config = context.load(Vec::new())?.config;
+    if let Some(What::Strategy(Strategies { name })) = &args.what {
+        return switch(context, &config, Strategy::parse(name).unwrap_or_default());
+    }
     let roles = if args.role.is_empty() { Role::ALL.to_vec() } else { args.role.clone() };
     let lacking = block_on(async {
         let rt = TokioRuntime::handle();
@@ -56,5 +93,25 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let done =
         if lacking.is_empty() { "every schema is up to date" } else { "these steps were taken" };
     context.printer.talk(done);
+    Ok(Exit::Ok)
+}
+
+/// Switches, and prints what the data set had, a tab, and what it has.
+fn switch(context: &Context, config: &Config, wanted: Strategy) -> Result<Exit, Failure> {
+    let told = Mutex::new(Instant::now());
+    let progress = |Waiting { unsent, messages }| {
+        let mut told = told.lock();
+        if told.elapsed() >= PROGRESS_EVERY {
+            *told = Instant::now();
+            context.printer.talk(&format!("{unsent} events and {messages} messages wait"));
+        }
+    };
+    let rt = TokioRuntime::handle();
+    let work = async { strategy::switch(&rt, config, wanted, &progress).await };
+    let Switched { before, now } = block_on_all_cores(work)??;
+    context.printer.data(&format!("{}\t{}", before.as_str(), now.as_str()))?;
+    if before == now {
+        context.printer.talk("the data set has this strategy");
+    }
     Ok(Exit::Ok)
 }

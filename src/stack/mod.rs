@@ -28,7 +28,7 @@ mod roles;
 pub mod seed;
 pub mod serve;
 pub mod signals;
-mod strategy;
+pub mod strategy;
 pub mod token;
 pub mod up;
 pub mod waits;

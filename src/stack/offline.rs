@@ -107,7 +107,7 @@ pub(super) fn holds_stores(dir: &DataDir) -> Result<(), StackError> {
     dir.check_kind("embedded")
 }
 
-fn lock(dir: &DataDir) -> Result<Lock, StackError> {
+pub(super) fn lock(dir: &DataDir) -> Result<Lock, StackError> {
     holds_stores(dir)?;
     dir.lock_all()
 }

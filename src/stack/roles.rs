@@ -136,7 +136,7 @@ impl Shared {
         Arc::new(NearBodies::new(bodies, self.rt.clone(), timeline.near_ttl(), bodies_max))
     }
 
-    fn common(&self, role: Role, replica: usize, backends: &Backends) -> Common {
+    pub(super) fn common(&self, role: Role, replica: usize, backends: &Backends) -> Common {
         Common {
             rt: self.rt.clone(),
             role,

@@ -24,6 +24,7 @@ mod reading;
 mod seed;
 mod sessions;
 mod simulation;
+mod strategies;
 mod support;
 mod surface;
 mod verbs;

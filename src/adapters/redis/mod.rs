@@ -24,6 +24,7 @@
 
 mod bodies;
 mod fault;
+mod forget;
 mod hints;
 mod limiter;
 mod node;

@@ -64,6 +64,15 @@ impl Router {
         }
     }
 
+    /// The servers that hold keys.
+    pub(super) async fn servers(&self) -> Vec<Arc<Node>> {
+        self.learn().await;
+        let all: BTreeMap<String, Arc<Node>> = (self.slots.read().iter().flatten())
+            .map(|node| (node.address.clone(), Arc::clone(node)))
+            .collect();
+        all.into_values().collect()
+    }
+
     /// Runs commands and gives what each answered, in their order.
     pub(super) async fn run(&self, purpose: Purpose, calls: &[Call]) -> Vec<Result<Value, Fault>> {
         let unsent = || Err(Fault::refused(Kind::Unavailable, "no server holds the key"));

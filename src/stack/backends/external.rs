@@ -33,7 +33,7 @@ use crate::{
     config::{self, Aws, Config},
     ports::{
         BlobStore, BodyCache, Bus, Chosen, GraphStore, HomeStore, KeyStore, MediaStore, Outbox,
-        RateLimiter, RelationCache, TimelineCache, TimelineStore, TweetStore, UserStore,
+        Outcome, RateLimiter, RelationCache, TimelineCache, TimelineStore, TweetStore, UserStore,
     },
     rt::Rt,
     telemetry::Metrics,
@@ -314,6 +314,12 @@ async fn bus(rt: &Rt, config: &Config, patience: &Patience) -> Result<Arc<dyn Bu
         }
         Patience::Wait(_) => Ok(Arc::new(SnsSqsBus::new(&config.aws, rt.clone()).await)),
     }
+}
+
+/// Forgets every list that is cached.
+pub(in crate::stack) async fn forget_lists(rt: &Rt, config: &Config) -> Outcome<u64> {
+    let endpoint = Endpoint::configured(rt, &config.redis);
+    shared::Redis::new(rt.clone(), endpoint).forget_lists().await
 }
 
 /// The outboxes of both databases, as another process over them.

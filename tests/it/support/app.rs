@@ -70,6 +70,9 @@ pub struct TestApp {
     may_park: bool,
 }
 
+/// With this variable all scenarios run over data sets of one fan-out strategy.
+const STRATEGY: &str = "CHIRP_TEST_STRATEGY";
+
 /// The program, with nothing of the surrounding environment that concerns it.
 pub fn chirp(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chirp"));
@@ -107,6 +110,10 @@ impl TestApp {
             ENV.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         env.retain(|(name, _)| changed.iter().all(|(other, _)| other != name));
         env.extend(changed.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        let pinned = env.iter().any(|(name, _)| *name == "CHIRP_FANOUT_STRATEGY");
+        if let Some(strategy) = std::env::var(STRATEGY).ok().filter(|_| !pinned) {
+            env.push(("CHIRP_FANOUT_STRATEGY", strategy));
+        }
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let servers = Ports::shared().map(|ports| {
             let number = MADE.fetch_add(1, Ordering::Relaxed);

@@ -108,7 +108,7 @@ mod one_process {
                 (STRATEGY, strategy),
                 ("CHIRP_FANOUT_CELEBRITY_FOLLOWERS", "100"),
                 ("CHIRP_FANOUT_INLINE_FOLLOWERS", "30"),
-                ("CHIRP_FANOUT_BACKFILL_MAX", "20"),
+                ("CHIRP_FANOUT_BACKFILL_MAX", "2"),
                 ("CHIRP_TIMELINE_REBUILD_ENTRIES", "30"),
             ];
             let mut app = TestApp::prepare(Shape::OneProcess, &limits);

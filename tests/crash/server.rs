@@ -36,6 +36,9 @@ const ENV: [(&str, &str); 2] = [
     ("CHIRP_HTTP_ADDRESS_CALLS_PER_MINUTE", "1000000000"),
 ];
 
+/// With this variable the data set has another fan-out strategy.
+const STRATEGY: &str = "CHIRP_TEST_STRATEGY";
+
 /// Where everything of a run lies.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -73,6 +76,9 @@ impl Place {
         }
         command.args(["up", "--port", "0", "--admin-port", "0", "--data-dir"]).arg(&self.data);
         command.envs(ENV).env("CHIRP_CRASH_MARKS", &self.marks);
+        if let Ok(strategy) = std::env::var(STRATEGY) {
+            command.env("CHIRP_FANOUT_STRATEGY", strategy);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(talk);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         Server {

@@ -88,8 +88,13 @@ const TAMPERS: [Tamper; 8] = [
                 insert or replace into relations
                 (user_id, other_id, version, follows, blocked, mutes) values (?1, ?2, 999, 1, 0, 0)";
             let (reader, author) = (world.users[target.stranger].id, world.users[target.author].id);
-            Connection::open(dir.join("timeline.db"))?
-                .execute(sql, params![key(reader.0), key(author.0)])
+            let conn = Connection::open(dir.join("timeline.db"))?;
+            conn.execute(sql, params![key(reader.0), key(author.0)])?;
+            // With `push` a home timeline is what was put into it.
+            let sql = "
+                insert or ignore into home_timelines (user_id, tweet_id, author_id)
+                select ?1, tweet_id, author_id from author_tweets where author_id = ?2";
+            conn.execute(sql, params![key(reader.0), key(author.0)])
         },
     },
     Tamper {

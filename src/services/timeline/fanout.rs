@@ -34,9 +34,11 @@ impl Core {
     pub(super) async fn fan_out(&self, event: &Event, entry: Entry, class: Class) -> Read<()> {
         let author = [entry.author];
         if !class.is_pushed() {
-            // With `pull` there are no lists of anybody.
             if self.strategy() == Strategy::Hybrid {
                 self.push(entry, &author, true).await?;
+            } else {
+                // There are no lists of anybody; streams of the author look at once.
+                self.hint_homes(&author).await;
             }
             self.projected(event, entry, 0, 1, 0).await;
             return Ok(());

@@ -113,6 +113,8 @@ impl TestApp {
         let pinned = env.iter().any(|(name, _)| *name == "CHIRP_FANOUT_STRATEGY");
         if let Some(strategy) = std::env::var(STRATEGY).ok().filter(|_| !pinned) {
             env.push(("CHIRP_FANOUT_STRATEGY", strategy));
+            // What is only read at read time, streams come to know by looking.
+            env.push(("CHIRP_TIMELINE_STREAM_POLL_MS", "500".to_owned()));
         }
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let servers = Ports::shared().map(|ports| {

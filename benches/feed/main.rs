@@ -34,6 +34,7 @@ mod reference;
 mod report;
 mod server;
 mod stack;
+mod strategies;
 mod world;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -48,7 +49,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Exit code of a run in which a reference drifted, so that its ratio says nothing.
 const INVALID: u8 = 97;
 const USAGE: &str = "usage: feed [--backends embedded|containers] [--only \
-    read|post|fanout|freshness] [--seconds N] [--json FILE]";
+    read|post|fanout|freshness|strategies] [--seconds N] [--json FILE]";
 
 /// What is asked for.
 struct Args {
@@ -78,7 +79,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Args> {
             _ => return None,
         }
     }
-    let known = ["read", "post", "fanout", "freshness"];
+    let known = ["read", "post", "fanout", "freshness", "strategies"];
     args.only.as_deref().is_none_or(|only| known.contains(&only)).then_some(args)
 }
 
@@ -129,14 +130,29 @@ async fn embedded(args: &Args) -> Report {
     if args.wanted("freshness") {
         report.add(freshness::run(&start().await, length, posts_per_s).await);
     }
+    strategies(args, &mut report).await;
     report
+}
+
+/// Only when it is named, as three data sets of real size take minutes.
+async fn strategies(args: &Args, report: &mut Report) {
+    if args.only.as_deref() == Some("strategies") {
+        let length = Duration::from_secs(args.seconds);
+        for part in strategies::run(args.backends, length).await {
+            report.add(part);
+        }
+    }
 }
 
 /// Runs the parts over one stack, as filling servers takes long; the last one holds it still.
 async fn containers(args: &Args) -> Report {
     let length = Duration::from_secs(args.seconds);
-    let stack = Stack::start(Backends::Containers).await;
     let mut report = Report::new(args.backends, args.seconds);
+    if args.only.as_deref() == Some("strategies") {
+        strategies(args, &mut report).await;
+        return report;
+    }
+    let stack = Stack::start(Backends::Containers).await;
     if args.wanted("read") {
         report.add(read::run(&stack, length).await);
     }

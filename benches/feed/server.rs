@@ -13,8 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{containers::Container, cpu::cpu_s, stack::Backends};
 
-/// A server that is not ready by then never will be; with containers, on a busy machine.
-const START_MAX: Duration = Duration::from_mins(5);
+/// A server that is not ready by then never will be; with containers, on a busy machine, that are filled.
+const START_MAX: Duration = Duration::from_mins(20);
 /// How long queues may take to become empty after a slice.
 const DRAIN_MAX: Duration = Duration::from_mins(2);
 /// How long a stop may take: requests in work, and the removal of containers.
@@ -59,6 +59,16 @@ impl Server {
     /// `chirp up` over `dir`, as anybody would start it but for its limits: they are on, and so
     /// high that one driver does not meet them.
     pub(crate) async fn chirp(dir: &Path, backends: Backends) -> Self {
+        Self::with_strategy(dir, backends, "", None).await
+    }
+
+    /// The same over a data set with this strategy, which is filled first if a profile is named.
+    pub(crate) async fn with_strategy(
+        dir: &Path,
+        backends: Backends,
+        strategy: &str,
+        seed: Option<&str>,
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_chirp"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("CHIRP_") {
@@ -69,6 +79,8 @@ impl Server {
             .args(["up", "--port", "0", "--admin-port", "0", "--backends", backends.as_str()])
             .arg("--data-dir")
             .arg(dir)
+            .args(seed.map(|seed| ["--seed", seed]).iter().flatten())
+            .env("CHIRP_FANOUT_STRATEGY", strategy)
             .env("CHIRP_HTTP_USER_CALLS_PER_MINUTE", "1000000000")
             .env("CHIRP_HTTP_ADDRESS_CALLS_PER_MINUTE", "1000000000")
             .stdin(Stdio::null())
@@ -141,6 +153,25 @@ impl Server {
             all.push(("docker-proxy".to_owned(), proxies.iter().sum()));
         }
         all
+    }
+
+    /// Counters of its admin listener, by their names.
+    pub(crate) async fn metrics(&self, names: &[&str]) -> Vec<f64> {
+        let answer = client::get(self.admin.unwrap(), "/metrics").await.unwrap();
+        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+        let value = |name: &&str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(*name)?.strip_prefix(' '));
+            line.map_or(0.0, |value| value.parse().unwrap())
+        };
+        names.iter().map(value).collect()
+    }
+
+    /// Bytes of memory that it holds.
+    pub(crate) fn resident_bytes(&self) -> f64 {
+        let Process::Child(child) = &self.process else { return 0.0 };
+        let text = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
     }
 
     /// Waits until no event waits anywhere. Gives the seconds it took; nothing to do for a

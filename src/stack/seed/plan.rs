@@ -144,6 +144,12 @@ impl Plan {
         self.tweets.len()
     }
 
+    /// The author of tweet `n`.
+    #[must_use]
+    pub fn author(&self, n: usize) -> u32 {
+        self.tweets[n].1
+    }
+
     /// Tweets, the oldest first.
     pub fn bodies(&self, which: Range<usize>) -> impl Iterator<Item = Body> + '_ {
         which.map(|n| {

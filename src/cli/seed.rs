@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::Config,
     graph::PRESETS,
-    rt::{Rt, tokio_rt::TokioRuntime},
+    rt::{Rt, Shutdown, tokio_rt::TokioRuntime},
     stack::{
         DataDir, StackError,
         data_dir::Lock,
@@ -145,15 +145,18 @@ async fn filled(
 ) -> Result<Report, Failure> {
     let plan = seed::make(rt, order).await?;
     let bars = Bars::new(printer);
-    let seeded = target.fill(rt, config, order, &plan, &|part| bars.show(part)).await?;
+    let never = Shutdown::new();
+    let show = |part| bars.show(part);
+    let seeded = target.fill(rt, config, (order, &plan), &show, &never).await?;
     let path = args.credentials.clone().unwrap_or_else(|| dir.root().join(FILE));
     if args.credentials.is_none() {
         dir.create()?;
     }
-    let password = seeded.password.clone();
+    let password = seeded.password.as_ref().map(|(text, _)| text.clone());
     let written =
         credentials::write(rt, &path, (order, &plan), target.keys(), password, args.tokens);
     let tokens = written.await?;
+    target.finish(&seeded).await?;
     if seeded.password.is_none() {
         printer.talk("all of it was there; the access tokens are new");
     }

@@ -1,9 +1,23 @@
 //! Where signing keys are kept.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::{Outcome, Read};
 use crate::rt::Rt;
+
+/// A key is published this long before it signs: a replica learns of it within a reload, a verifier
+/// soon after that, and clocks differ by seconds.
+pub const PUBLISH_LEAD: Duration = Duration::from_mins(5);
+
+/// Which of `keys`, the newest first, signs at `now_ms`: the newest that was published long enough, and
+/// before that of the first the oldest, as only that can be known to verifiers.
+#[must_use]
+pub fn signs(keys: &[StoredKey], now_ms: u64) -> Option<&StoredKey> {
+    let lead = PUBLISH_LEAD.as_millis() as u64;
+    keys.iter().find(|key| key.created_at_ms + lead <= now_ms).or(keys.last())
+}
 
 /// An Ed25519 signing key. Never printed.
 #[derive(Clone, PartialEq, Eq)]

@@ -10,7 +10,12 @@ use super::{
     waits::Patience,
 };
 use crate::{
-    adapters::embedded::folder::{self, Folder},
+    adapters::embedded::{
+        UserStores,
+        folder::{self, Folder},
+        seeds,
+        sqlite::Options,
+    },
     config::Config,
     ports::{Outbox, Outcome},
     rt::tokio_rt::TokioRuntime,
@@ -34,12 +39,30 @@ pub async fn replay(dir: &DataDir, since_ms: u64, rebuild: bool) -> Result<u64, 
     let lock = lock(dir)?;
     // What a start would refuse is refused before anything is changed.
     dir.read_token()?;
+    if rebuild && seeded(dir).await? {
+        let why = "what was seeded is in no outbox: bring the file back, or seed another folder";
+        return Err(StackError::other("begin `timeline.db` anew", why));
+    }
     if rebuild && !Folder::give_up(dir.root(), COPY)? {
         let why = "it is there: a replay without `--rebuild` is enough";
         return Err(StackError::other("begin `timeline.db` anew", why));
     }
     let (opened, _lock) = open(dir, lock, &[Role::User, Role::Tweet]).await?;
     replay_all(opened, since_ms).await
+}
+
+/// Whether the folder, which the caller holds, was seeded.
+async fn seeded(dir: &DataDir) -> Result<bool, StackError> {
+    if !dir.root().join(folder::USER).exists() {
+        return Ok(false);
+    }
+    let rt = TokioRuntime::handle();
+    let (root, clock) = (dir.root().to_owned(), rt.clone());
+    let opened = rt.blocking(move || UserStores::open(&root, &clock, Options::default())).await;
+    let user = opened.ok_or_else(|| StackError::other("open the stores", "a panic"))??;
+    let mark = seeds::mark(&user.db).await;
+    rt.blocking(move || user.db.close()).await;
+    Ok(mark.map_err(|error| StackError::other("read what was seeded", error))?.is_some())
 }
 
 /// The same for the databases that `config` names; whatever runs over them publishes it.

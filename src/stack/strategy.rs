@@ -80,7 +80,7 @@ pub(super) async fn settle(
         let strategy = config.wanted().unwrap_or_default();
         // What was written by a release without strategies is in no durable home timeline.
         let since = match strategy {
-            Strategy::Push => TweetId(first_at(rt.wall_ms())),
+            Strategy::Push => begins(rt),
             Strategy::Hybrid | Strategy::Pull => TweetId(0),
         };
         homes.choose(Chosen { version: 1, strategy, since }).await.certain()?;
@@ -93,6 +93,11 @@ pub(super) async fn settle(
         }
         _ => Ok(found),
     }
+}
+
+/// Above every id that was given out so far, by whatever clock.
+fn begins(rt: &Rt) -> TweetId {
+    TweetId(first_at(rt.wall_ms() + CLOCKS_DIFFER.as_millis() as u64))
 }
 
 /// What waits before a switch.
@@ -161,9 +166,7 @@ async fn switch_over(
         let forgotten = external::forget_lists(rt, config).await.certain();
         forgotten.map_err(|error| StackError::other("forget what is cached", error))?;
     }
-    let now_ms = rt.wall_ms() + CLOCKS_DIFFER.as_millis() as u64;
-    let since = TweetId(first_at(now_ms));
-    let chosen = Chosen { version: before.version + 1, strategy: wanted, since };
+    let chosen = Chosen { version: before.version + 1, strategy: wanted, since: begins(rt) };
     let choose = timeline.homes.choose(chosen).await.certain();
     choose.map_err(|error| StackError::other("choose a strategy", error))?;
     Ok(switched)

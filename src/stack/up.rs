@@ -177,12 +177,9 @@ impl Prepared {
         // Dropped from the last to the first: the folder is undone before it is unlocked.
         let Self { config, dir, lock, mut undo, listeners } = self;
         if let Some(order) = seed {
-            let seeding = Box::pin(fill(&config, &dir, &rt, order, progress, told));
-            told.run_until_cancelled(seeding).await.ok_or(StackError::Stopped)??;
+            Box::pin(fill(&config, &dir, &rt, order, progress, told)).await?;
             // What was filled in is not taken back by a start that fails.
             undo.found = Found::Used;
-        } else {
-            seed::refuse_unfinished(&rt, &config, &dir).await?;
         }
         let began = Instant::now();
         let (roles, run) = if let Some(listeners) = listeners {
@@ -216,7 +213,12 @@ async fn fill(
     let began = Instant::now();
     let target = if config.backends.external() {
         // Schemas are made, and servers that have just begun are waited for.
-        open(dir, rt, config, &Metrics::new(), told).await?.close(rt).await;
+        match open(dir, rt, config, &Metrics::new(), told).await {
+            Ok(opened) => opened.close(rt).await,
+            // The part that is there is what goes on now.
+            Err(StackError::HalfSeeded(_)) => {}
+            Err(error) => return Err(error),
+        }
         Target::servers(rt, config).await?
     } else {
         Target::files(rt, dir).await?
@@ -229,12 +231,13 @@ async fn fill(
                 progress(Phase { name: "seed", about, took: began.elapsed() });
             }
         };
-        let seeded = target.fill(rt, config, order, &plan, &part).await?;
+        let seeded = target.fill(rt, config, (order, &plan), &part, told).await?;
         let path = dir.root().join(credentials::FILE);
         let known = (order, &plan);
-        let password = seeded.password.clone();
+        let password = seeded.password.as_ref().map(|(text, _)| text.clone());
         credentials::write(rt, &path, known, target.keys(), password, credentials::TOKENS_MAX)
             .await?;
+        target.finish(&seeded).await?;
         Ok::<Seeded, StackError>(seeded)
     };
     let filled = filled.await;

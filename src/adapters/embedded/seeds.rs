@@ -41,6 +41,16 @@ impl Seeds {
     }
 }
 
+/// What a data set was filled with, out of its `user.db`.
+pub async fn mark(user: &Db) -> Read<Option<SeedMark>> {
+    let mark = |conn: &Connection| {
+        conn.one("select what, done from seeds", [], |row| {
+            Ok(SeedMark { what: row.get(0)?, done: row.get(1)? })
+        })
+    };
+    user.read(STORE, mark).await
+}
+
 /// Whether the table has the row; `sql` looks it up by its id.
 async fn has(db: &Db, sql: &'static str, id: u64) -> Read<bool> {
     let find = move |conn: &Connection| conn.one(sql, [key(id)], |_| Ok(()));
@@ -71,12 +81,7 @@ fn put_truth(conn: &Connection, body: &Body) -> Result<(), Fault> {
 #[async_trait]
 impl SeedStore for Seeds {
     async fn mark(&self) -> Read<Option<SeedMark>> {
-        let mark = |conn: &Connection| {
-            conn.one("select what, done from seeds", [], |row| {
-                Ok(SeedMark { what: row.get(0)?, done: row.get(1)? })
-            })
-        };
-        self.user.read(STORE, mark).await
+        mark(&self.user).await
     }
 
     async fn is_empty(&self) -> Read<bool> {

@@ -9,7 +9,7 @@ use sqlx_core::{
 use sqlx_postgres::{PgConnection, Postgres};
 use tokio::sync::Mutex;
 
-use super::{super::endpoint::Endpoint, fault::Fault, server::open, stores::OpenError};
+use super::{super::endpoint::Endpoint, Pg, fault::Fault, server::open, stores::OpenError};
 use crate::{
     adapters::sql::{bound, key},
     config,
@@ -30,6 +30,17 @@ const SERVER_LIMITS: [(&str, &str); 3] = [
 ];
 /// Rows are sent in pieces of about so many bytes.
 const PIECE: usize = 1 << 20;
+
+/// What a data set was filled with, out of the user role's database, whose schema is up to date.
+pub async fn mark(user: &Pg) -> Read<Option<SeedMark>> {
+    user.read(STORE, &(), |conn, ()| Box::pin(async move { Ok(marked(conn).await?) })).await
+}
+
+async fn marked(conn: &mut PgConnection) -> Result<Option<SeedMark>, Error> {
+    let sql = "select what, done from seeds";
+    let row = query_as::<Postgres, (String, bool)>(sql).fetch_optional(conn).await?;
+    Ok(row.map(|(what, done)| SeedMark { what, done }))
+}
 
 /// Fills the databases of the user and the tweet role, over a connection each.
 pub struct PgSeeds {
@@ -98,20 +109,10 @@ impl PgSeeds {
         Ok(Self { rt: rt.clone(), user: Mutex::new(user), tweet: Mutex::new(tweet) })
     }
 
-    /// See [`crate::ports::SeedStore::mark`]; a database that lacks the table was never filled.
+    /// See [`crate::ports::SeedStore::mark`].
     pub async fn mark(&self) -> Read<Option<SeedMark>> {
-        self.ends(async {
-            let mut conn = self.user.lock().await;
-            let sql = "select to_regclass('seeds') is not null";
-            if !query_scalar::<Postgres, bool>(sql).fetch_one(&mut *conn).await? {
-                return Ok(None);
-            }
-            let sql = "select what, done from seeds";
-            let row = query_as::<Postgres, (String, bool)>(sql).fetch_optional(&mut *conn).await?;
-            Ok(row.map(|(what, done)| SeedMark { what, done }))
-        })
-        .await
-        .map_err(|fault| fault.to_error(STORE))
+        let mark = async { marked(&mut *self.user.lock().await).await };
+        self.ends(mark).await.map_err(|fault| fault.to_error(STORE))
     }
 
     /// See [`crate::ports::SeedStore::is_empty`].

@@ -40,16 +40,17 @@ impl Core {
         if self.strategy() != Strategy::Push {
             return Ok(());
         }
+        // The floor first: what is shown above it must have no gap at any instant.
+        let floor = found.floor();
+        if floor > TweetId(0) {
+            self.deps.homes.raise_floor(follower, floor).await.certain()?;
+        }
         let rows: Vec<(UserId, Entry)> =
             found.entries.iter().map(|&entry| (follower, entry)).collect();
         for rows in rows.chunks(HOMES_MAX) {
             self.deps.homes.put_homes(rows).await.certain()?;
         }
         self.common.metrics.kept(rows.len() as u64);
-        let floor = found.floor();
-        if floor > TweetId(0) {
-            self.deps.homes.raise_floor(follower, floor).await.certain()?;
-        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::RwLock;
 
 use crate::{
-    ports::{KeyStore, Outcome, StoredKey},
+    ports::{KeyStore, Outcome, StoredKey, keys::PUBLISH_LEAD},
     services::kit::{
         Code, Common, Fault,
         auth::KEYS_REFRESH,
@@ -17,9 +17,6 @@ use crate::{
     wire::api::Jwks,
 };
 
-/// A key is published this long before it signs: a replica learns of it within [`RELOAD`], a
-/// verifier within [`KEYS_REFRESH`] of that, and clocks differ by seconds.
-const PUBLISH_LEAD: Duration = Duration::from_mins(5);
 /// Replicas of this role look for each other's keys this often.
 const RELOAD: Duration = KEYS_REFRESH;
 /// First pause if the keys cannot be read; doubles up to 64 times this.

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use super::super::{
     DataDir, StackError,
     roles::{Backends, TimelineBackend, TweetBackend, UserBackend},
+    seed::refuse_unfinished,
     strategy::settle,
 };
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
         hints::EmbeddedHints,
         keys::{self, FileKeys},
         limiter::EmbeddedLimiter,
+        seeds,
         sqlite::Options,
     },
     config::Config,
@@ -36,45 +38,24 @@ pub(super) async fn open(
     let (own, clock) = (roles.to_vec(), rt.clone());
     let opened = rt.blocking(move || open_files(&root, &clock, &own)).await;
     let opened = opened.ok_or_else(|| StackError::other("open the stores", "a panic"))?;
-    let (user, tweet, timeline) = opened.map_err(StackError::from)?;
-    let recovered = async {
-        // The locks say that nobody else owns these, so what is held is held by a dead process.
-        let mut rows = 0;
-        if let Some(user) = &user {
-            rows += user.recover().await.certain()?;
-        }
-        if let Some(tweet) = &tweet {
-            rows += tweet.recover().await.certain()?;
-        }
-        if let Some(timeline) = timeline.as_ref().filter(|_| roles.contains(&Role::Timeline)) {
-            rows += timeline.recover(rt).await.certain()?;
-        }
-        Ok::<u64, StoreError>(rows)
+    let stores = opened.map_err(StackError::from)?;
+    let files: Vec<Db> = {
+        let (user, tweet, timeline) = &stores;
+        let user = user.iter().map(|user| &user.db);
+        let rest = tweet.iter().map(|t| &t.db).chain(timeline.iter().map(|t| &t.db));
+        user.chain(rest).cloned().collect()
     };
-    match recovered.await {
-        Ok(0) => {}
-        Ok(rows) => tracing::info!(rows, "took up what a killed process held"),
-        // Then they come back when their time runs out.
-        Err(error) => tracing::warn!(%error, "what a killed process held waits for its lease"),
-    }
-
-    let mut files = Vec::new();
-    files.extend(user.iter().map(|user| user.db.clone()));
-    files.extend(tweet.iter().map(|tweet| tweet.db.clone()));
-    files.extend(timeline.iter().map(|timeline| timeline.db.clone()));
+    let chosen = match settled(rt, config, roles, &stores).await {
+        Ok(chosen) => chosen,
+        Err(error) => {
+            rt.blocking(move || files.iter().for_each(Db::close)).await;
+            return Err(error);
+        }
+    };
+    recover(rt, roles, &stores).await;
+    let (user, tweet, timeline) = stores;
     let bus = timeline.as_ref().map(|timeline| Arc::clone(&timeline.bus));
     let timeline = timeline.filter(|_| roles.contains(&Role::Timeline));
-    let chosen = match &timeline {
-        Some(timeline) => settle(rt, &*timeline.homes, &config.services.fanout).await,
-        None => Ok(Chosen::default()),
-    };
-    let chosen = match chosen {
-        Ok(chosen) => chosen,
-        Err(unsettled) => {
-            rt.blocking(move || files.iter().for_each(Db::close)).await;
-            return Err(unsettled.into());
-        }
-    };
     let timeline = timeline.map(|timeline| timeline_role(rt, config, timeline, chosen));
     let limiter: Arc<dyn RateLimiter> = Arc::new(EmbeddedLimiter::new(rt.clone()));
     let hints: Arc<dyn Hints> = Arc::new(EmbeddedHints::new());
@@ -97,6 +78,47 @@ pub(super) async fn open(
         hints,
     };
     Ok((backends, files))
+}
+
+/// Refuses a part of a seed, and gives the strategy of the data set to a timeline role.
+async fn settled(
+    rt: &Rt,
+    config: &Config,
+    roles: &[Role],
+    (user, _, timeline): &Files,
+) -> Result<Chosen, StackError> {
+    if let Some(user) = user {
+        let mark = seeds::mark(&user.db).await;
+        let mark = mark.map_err(|error| StackError::other("read what was seeded", error))?;
+        refuse_unfinished(mark)?;
+    }
+    match timeline.as_ref().filter(|_| roles.contains(&Role::Timeline)) {
+        Some(timeline) => Ok(settle(rt, &*timeline.homes, &config.services.fanout).await?),
+        None => Ok(Chosen::default()),
+    }
+}
+
+/// Takes up what is held: the locks say that nobody else owns these files, so a dead process holds it.
+async fn recover(rt: &Rt, roles: &[Role], (user, tweet, timeline): &Files) {
+    let recovered = async {
+        let mut rows = 0;
+        if let Some(user) = user {
+            rows += user.recover().await.certain()?;
+        }
+        if let Some(tweet) = tweet {
+            rows += tweet.recover().await.certain()?;
+        }
+        if let Some(timeline) = timeline.as_ref().filter(|_| roles.contains(&Role::Timeline)) {
+            rows += timeline.recover(rt).await.certain()?;
+        }
+        Ok::<u64, StoreError>(rows)
+    };
+    match recovered.await {
+        Ok(0) => {}
+        Ok(rows) => tracing::info!(rows, "took up what a killed process held"),
+        // Then they come back when their time runs out.
+        Err(error) => tracing::warn!(%error, "what a killed process held waits for its lease"),
+    }
 }
 
 fn timeline_role(

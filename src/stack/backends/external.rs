@@ -12,6 +12,7 @@ use super::{
         StackError,
         migrate::Lacking,
         roles::{Backends, TimelineBackend, TweetBackend, UserBackend},
+        seed::refuse_unfinished,
         strategy::{Unsettled, settle},
         waits::Patience,
     },
@@ -25,15 +26,18 @@ use crate::{
         postgres::{
             self, TweetStores, UserStores,
             migrate::{self, Steps, TWEET, USER},
+            seeds,
         },
         redis as shared,
         s3::S3Blobs,
         sns_sqs::{self, SnsSqsBus},
     },
     config::{self, Aws, Config},
+    domain::fanout::Strategy,
     ports::{
         BlobStore, BodyCache, Bus, Chosen, GraphStore, HomeStore, KeyStore, MediaStore, Outbox,
-        Outcome, RateLimiter, RelationCache, TimelineCache, TimelineStore, TweetStore, UserStore,
+        Outcome, RateLimiter, RelationCache, StoreError, TimelineCache, TimelineStore, TweetStore,
+        UserStore,
     },
     rt::Rt,
     telemetry::Metrics,
@@ -81,6 +85,12 @@ impl From<cassandra::OpenError> for Trouble {
     }
 }
 
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self { error: StackError::Store(error.to_string()), passes: true }
+    }
+}
+
 impl From<Unsettled> for Trouble {
     fn from(unsettled: Unsettled) -> Self {
         let passes = matches!(unsettled, Unsettled::Store(_));
@@ -114,27 +124,13 @@ pub(super) async fn open(
     let has = |role: Role| roles.contains(&role);
     let migrate = config.backends.migrate;
     let postgres = Endpoint::configured(rt, &config.postgres);
-    let cassandra = Endpoint::configured(rt, &config.cassandra);
-    let user = when(has(Role::User), || {
-        attempts(rt, patience, "postgres of the user role", || {
-            UserStores::open(rt, &postgres, migrate)
-        })
-    });
+    let user = when(has(Role::User), || user_stores(rt, &postgres, migrate, patience));
     let tweet = when(has(Role::Tweet), || {
         attempts(rt, patience, "postgres of the tweet role", || {
             TweetStores::open(rt, &postgres, migrate)
         })
     });
-    let copy = when(has(Role::Timeline), || {
-        attempts(rt, patience, "cassandra", || copy(rt, &cassandra, migrate))
-    });
-    let copy = async {
-        let Some(store) = copy.await? else { return Ok(None) };
-        let fanout = &config.services.fanout;
-        let chosen =
-            attempts(rt, patience, "cassandra", async || settle(rt, &*store, fanout).await).await?;
-        Ok(Some((store, chosen)))
-    };
+    let copy = when(has(Role::Timeline), || copy_and_strategy(rt, config, patience));
     let uses_bus = roles.iter().any(|role| *role != Role::Gateway);
     let bus =
         when(uses_bus, || attempts(rt, patience, "SNS and SQS", || bus(rt, config, patience)));
@@ -181,6 +177,46 @@ pub(super) async fn open(
         hints: Arc::new(shared::RedisHints::new(redis)),
     };
     Ok((backends, Servers { databases, intake }))
+}
+
+/// The user role's database, unless it holds a part of a seed.
+async fn user_stores(
+    rt: &Rt,
+    postgres: &Endpoint<config::Postgres>,
+    migrate: bool,
+    patience: &Patience,
+) -> Result<UserStores, StackError> {
+    let store = "postgres of the user role";
+    let open = || UserStores::open(rt, postgres, migrate);
+    let opened = attempts(rt, patience, store, open).await?;
+    let mark = attempts(rt, patience, store, async || seeds::mark(&opened.db).await).await?;
+    refuse_unfinished(mark)?;
+    Ok(opened)
+}
+
+/// The timeline role's copy, and the strategy of the data set.
+async fn copy_and_strategy(
+    rt: &Rt,
+    config: &Config,
+    patience: &Patience,
+) -> Result<(Arc<CassandraTimelineStore>, Chosen), StackError> {
+    let (store, fanout) = ("cassandra", &config.services.fanout);
+    let cassandra = Endpoint::configured(rt, &config.cassandra);
+    let open = || copy(rt, &cassandra, config.backends.migrate);
+    let opened = attempts(rt, patience, store, open).await?;
+    // A release without strategies, which was `hybrid`, may have left lists that another one does not
+    // keep up.
+    let begins = async || match fanout.wanted() {
+        None | Some(Strategy::Hybrid) => Ok::<bool, StoreError>(false),
+        Some(_) => Ok(opened.chosen().await?.version == 0),
+    };
+    if attempts(rt, patience, store, begins).await? {
+        let forget = async || forget_lists(rt, config).await.certain();
+        attempts(rt, patience, "redis", forget).await?;
+    }
+    let settle = async || settle(rt, &*opened, fanout).await;
+    let chosen = attempts(rt, patience, store, settle).await?;
+    Ok((opened, chosen))
 }
 
 fn user_role(stores: UserStores, circuit: &Arc<Circuit>) -> UserBackend {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     domain::{Handle, SessionId, UserId},
-    ports::{KeyStore, StoredKey},
+    ports::{KeyStore, StoredKey, keys::signs},
     rt::Rt,
     services::kit::token::{Claims, ISSUER, SigningKey},
 };
@@ -99,12 +99,13 @@ fn known_password(path: &Path, seed: &str) -> Option<String> {
     head.password.filter(|_| head.seed == seed)
 }
 
-/// The older of the keys, which every role knows; one is made if there is none.
+/// The key that signs now; one is made if there is none.
 async fn signing_key(rt: &Rt, keys: &dyn KeyStore) -> Result<StoredKey, StackError> {
     let failed = |error| StackError::other("read the signing keys", error);
     let mut known = keys.load().await.map_err(failed)?;
     if known.is_empty() {
         known = keys.replace(&[], &[StoredKey::new(rt)]).await.certain().map_err(failed)?;
     }
-    known.pop().ok_or_else(|| StackError::other("read the signing keys", "there is none"))
+    let key = signs(&known, rt.wall_ms()).cloned();
+    key.ok_or_else(|| StackError::other("read the signing keys", "there is none"))
 }

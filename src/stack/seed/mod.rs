@@ -19,10 +19,10 @@ use std::{
 pub use self::plan::{Order, Plan};
 use super::{DataDir, StackError};
 use crate::{
-    adapters::embedded::{Stores, folder, sqlite::Options},
+    adapters::embedded::{Stores, sqlite::Options},
     config::Config,
     ports::{KeyStore, Outcome, PasswordHash, SeedMark, SeedStore, SeedUser},
-    rt::Rt,
+    rt::{Rt, Shutdown},
     services::user::hash_password,
 };
 use servers::Servers;
@@ -59,8 +59,8 @@ pub struct Seeded {
     pub tweets: usize,
     /// SHA-256 of all of it, in hexadecimal digits.
     pub sha256: String,
-    /// The password of all users; `None` if they had it before.
-    pub password: Option<String>,
+    /// The password of all users and its hash, for [`Target::finish`]; `None` if they had one before.
+    pub password: Option<(String, PasswordHash)>,
     /// How long it took.
     pub took: Duration,
 }
@@ -116,7 +116,8 @@ impl Target {
         &*self.keys
     }
 
-    /// Fills in what `order` says, or what is missing of it.
+    /// Fills in what `order` says, or what is missing of it, until `told` says that it shall stop. It is
+    /// whole only after [`Target::finish`].
     ///
     /// # Errors
     /// [`StackError`]: also if the data set is not empty, or holds another order.
@@ -124,9 +125,9 @@ impl Target {
         &self,
         rt: &Rt,
         config: &Config,
-        order: &Order,
-        plan: &Plan,
+        (order, plan): (&Order, &Plan),
         progress: &Progress<'_>,
+        told: &Shutdown,
     ) -> Result<Seeded, StackError> {
         let began = Instant::now();
         let what = order.to_string();
@@ -146,21 +147,37 @@ impl Target {
         };
         let mut password = None;
         if !done {
-            self.users(plan, progress).await?;
-            self.tweets(plan, progress).await?;
-            let (text, hash) = new_password(rt, config).await?;
-            written(self.store.finish(&hash).await)?;
-            password = Some(text);
+            self.users(plan, progress, told).await?;
+            self.tweets(plan, progress, told).await?;
+            password = Some(new_password(rt, config).await?);
         }
         let (users, edges, tweets) = (plan.users(), plan.graph().edges(), plan.tweets());
         let (sha256, took) = (plan.sha256(), began.elapsed());
         Ok(Seeded { users, edges, tweets, sha256, password, took })
     }
 
-    async fn users(&self, plan: &Plan, progress: &Progress<'_>) -> Result<(), StackError> {
+    /// Gives everybody the password and notes that all of it is there: after what tells the password is
+    /// written, as nobody could tell it later.
+    ///
+    /// # Errors
+    /// [`StackError`]; then the same order goes on.
+    pub async fn finish(&self, seeded: &Seeded) -> Result<(), StackError> {
+        match &seeded.password {
+            Some((_, hash)) => written(self.store.finish(hash).await),
+            None => Ok(()),
+        }
+    }
+
+    async fn users(
+        &self,
+        plan: &Plan,
+        progress: &Progress<'_>,
+        told: &Shutdown,
+    ) -> Result<(), StackError> {
         let mut tweets = plan.by_author();
         let of = u64::from(plan.users());
         for range in batches(plan) {
+            goes_on(told)?;
             let batch = range.clone().map(|user| SeedUser {
                 account: plan.account(user),
                 following: plan.following(user),
@@ -174,9 +191,15 @@ impl Target {
         Ok(())
     }
 
-    async fn tweets(&self, plan: &Plan, progress: &Progress<'_>) -> Result<(), StackError> {
+    async fn tweets(
+        &self,
+        plan: &Plan,
+        progress: &Progress<'_>,
+        told: &Shutdown,
+    ) -> Result<(), StackError> {
         let of = plan.tweets();
         for first in (0..of).step_by(BATCH_TWEETS) {
+            goes_on(told)?;
             let end = of.min(first + BATCH_TWEETS);
             written(self.store.tweets(plan.bodies(first..end).collect()).await)?;
             progress(Part { name: "tweets", done: end as u64, of: of as u64 });
@@ -203,6 +226,10 @@ fn batches(plan: &Plan) -> Vec<Range<u32>> {
     all
 }
 
+fn goes_on(told: &Shutdown) -> Result<(), StackError> {
+    if told.is_cancelled() { Err(StackError::Stopped) } else { Ok(()) }
+}
+
 fn written(outcome: Outcome<()>) -> Result<(), StackError> {
     outcome.certain().map_err(|error| StackError::other("fill the stores", error))
 }
@@ -225,21 +252,9 @@ pub async fn make(rt: &Rt, order: &Order) -> Result<Plan, StackError> {
     made.map_err(|invalid| StackError::other("make a graph", invalid))
 }
 
-/// Refuses a data folder whose seed was not finished; what runs over it would show a part.
-///
-/// # Errors
-/// [`StackError::HalfSeeded`].
-pub async fn refuse_unfinished(rt: &Rt, config: &Config, dir: &DataDir) -> Result<(), StackError> {
-    let target = if config.backends.external() {
-        Target::servers(rt, config).await?
-    } else if dir.root().join(folder::USER).exists() {
-        Target::files(rt, dir).await?
-    } else {
-        return Ok(());
-    };
-    let mark = target.mark().await;
-    target.close(rt).await;
-    match mark? {
+/// Refuses a data set whose seed was not finished: what runs over it would show a part.
+pub(super) fn refuse_unfinished(mark: Option<SeedMark>) -> Result<(), StackError> {
+    match mark {
         Some(mark) if !mark.done => Err(StackError::HalfSeeded(mark.what)),
         _ => Ok(()),
     }

@@ -11,10 +11,11 @@ use super::{
 };
 use crate::{
     adapters::embedded::{
-        UserStores,
+        Db,
         folder::{self, Folder},
         seeds,
         sqlite::Options,
+        users,
     },
     config::Config,
     ports::{Outbox, Outcome},
@@ -53,15 +54,16 @@ pub async fn replay(dir: &DataDir, since_ms: u64, rebuild: bool) -> Result<u64, 
 
 /// Whether the folder, which the caller holds, was seeded.
 async fn seeded(dir: &DataDir) -> Result<bool, StackError> {
-    if !dir.root().join(folder::USER).exists() {
+    let file = dir.root().join(folder::USER);
+    if !file.exists() {
         return Ok(false);
     }
     let rt = TokioRuntime::handle();
-    let (root, clock) = (dir.root().to_owned(), rt.clone());
-    let opened = rt.blocking(move || UserStores::open(&root, &clock, Options::default())).await;
+    // By itself, as the folder is not whole.
+    let opened = rt.blocking(move || Db::open(&file, &users::schema(), Options::default())).await;
     let user = opened.ok_or_else(|| StackError::other("open the stores", "a panic"))??;
-    let mark = seeds::mark(&user.db).await;
-    rt.blocking(move || user.db.close()).await;
+    let mark = seeds::mark(&user).await;
+    rt.blocking(move || user.close()).await;
     Ok(mark.map_err(|error| StackError::other("read what was seeded", error))?.is_some())
 }
 

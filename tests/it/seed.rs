@@ -139,6 +139,15 @@ fn a_seed_goes_into_an_empty_data_set_only_and_never_over_another() {
         assert!(said.contains(sentence) && said.contains(hint), "{args}: {said}");
     }
 
+    // What was seeded is in no outbox, so the copy is not begun anew without it.
+    fs::rename(folder.path().join(".chirp/timeline.db"), folder.path().join("saved.db")).unwrap();
+    let rebuilt = runs("replay --since 0 --rebuild");
+    let said = String::from_utf8(rebuilt.stderr).unwrap();
+    assert_eq!(rebuilt.status.code(), Some(1), "{said}");
+    assert!(said.contains("what was seeded is in no outbox"), "{said}");
+    fs::rename(folder.path().join("saved.db"), folder.path().join(".chirp/timeline.db")).unwrap();
+    assert!(runs("doctor").status.success(), "nothing was changed");
+
     // Somebody who signed up is no seed.
     let other = tempfile::tempdir().unwrap();
     crate::support::obstacles::stopped_stack(other.path());

@@ -145,8 +145,7 @@ impl Failure {
 const AS_ANOTHER: &str =
     "run it as the user who started chirp there, or choose another folder with `--data-dir`";
 /// Where there is room for a seed.
-const ELSEWHERE: &str =
-    "choose another folder with `--data-dir`, or remove this data with `chirp down --purge`";
+const ELSEWHERE: &str = "choose another folder with `--data-dir`, or remove this data with `chirp down --purge` of this one";
 
 fn rest_of(seed: &str) -> String {
     format!("`chirp seed {seed}` adds the rest")

@@ -31,10 +31,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", default_value = "100k",
           value_parser = PossibleValuesParser::new(PRESETS.map(|(name, ..)| name)))]
     preset: String,
-    /// So many users instead
+    /// So many users instead, 2 to 134,217,728
     #[arg(long, value_name = "N")]
     users: Option<u32>,
-    /// So many edges instead
+    /// So many edges instead, at most about a sixth of the square of the users
     #[arg(long, value_name = "M")]
     edges: Option<u32>,
     /// Everything random follows from it

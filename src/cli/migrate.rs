@@ -29,6 +29,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// while that release runs; several processes may take them at once. Without this verb they are taken
 /// by whatever opens the stores, unless `[backends] migrate` is off.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
     /// List what is missing and change nothing; ends with 19 if anything is
     #[arg(long)]

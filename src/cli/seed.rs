@@ -1,6 +1,9 @@
 //! `chirp seed`: a data set that looks lived in.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::builder::PossibleValuesParser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -36,7 +39,7 @@ const SCHEMA: &str = "chirp.seed/1";
 
 /// Flags of `seed`.
 ///
-/// The data set must be empty, or hold a part of the same seed, which is then finished. Users, edges and
+/// The data set must be empty, or hold the same seed: what it lacks is added, and the tokens are new. Users, edges and
 /// tweets are the same for ever for the same profile and seed; the history ends with the year 2025.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -46,7 +49,7 @@ pub(crate) struct Args {
     /// Everything random follows from it
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// About so many tweets per user, 0 to 100; who has more followers wrote more of them
+    /// At most so many tweets per user on average, 0 to 100; who has more followers wrote more, up to 500
     #[arg(long, value_name = "N", default_value_t = TWEETS, value_parser = clap::value_parser!(u32).range(0..=100))]
     tweets: u32,
     /// Where ready access tokens go, good for a day [default: credentials.jsonl in the data folder]
@@ -72,6 +75,8 @@ struct Report {
     sha256: String,
     credentials: PathBuf,
     tokens: u32,
+    /// Whether the file has the password of all.
+    password: bool,
     /// Seconds that filling took; next to none if all was there.
     wall_s: f64,
 }
@@ -88,6 +93,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         let hint = format!("`chirp up --backends containers --seed {}`", args.profile);
         return Err(Failure::new(Exit::Usage, sentence, hint));
     }
+    if let Some(path) = &args.credentials {
+        may_be_written(path, &dir)?;
+    }
     let order = Order { profile: args.profile.clone(), seed: args.seed, tweets: args.tweets };
     let report = block_on_all_cores(fill(context.printer, args, &config, &dir, &order))??;
     if args.json {
@@ -101,8 +109,29 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     line("tweets", report.tweets.to_string())?;
     line("sha256", report.sha256)?;
     let path = report.credentials.display();
-    line("credentials", format!("{path}  ({} tokens, the password of all)", report.tokens))?;
+    let password = if report.password { "the password of all" } else { "their password is lost" };
+    line("credentials", format!("{path}  ({} tokens, {password})", report.tokens))?;
     Ok(Exit::Ok)
+}
+
+/// Refuses a file that should not be replaced, before anything is filled in.
+fn may_be_written(path: &Path, dir: &DataDir) -> Result<(), Failure> {
+    let refused = |why: &str| {
+        let sentence = format!("`{}` cannot be the credentials file: {why}", path.display());
+        let hint = "name a new file, or one that is to be replaced, with `--credentials`";
+        Err(Failure::new(Exit::Usage, sentence, hint))
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new(".")).canonicalize();
+    let Ok(folder) = folder else { return refused("its folder is not there") };
+    let inside = dir.root().canonicalize().is_ok_and(|root| folder.starts_with(root));
+    if inside && path.file_name() != Some(FILE.as_ref()) {
+        return refused("it is among the files of the data folder");
+    }
+    match path.symlink_metadata() {
+        Ok(there) if !there.is_file() => refused("it is no ordinary file"),
+        _ => Ok(()),
+    }
 }
 
 async fn fill(
@@ -147,16 +176,13 @@ async fn filled(
     let bars = Bars::new(printer);
     let never = Shutdown::new();
     let show = |part| bars.show(part);
-    let seeded = target.fill(rt, config, (order, &plan), &show, &never).await?;
     let path = args.credentials.clone().unwrap_or_else(|| dir.root().join(FILE));
     if args.credentials.is_none() {
         dir.create()?;
     }
-    let password = seeded.password.as_ref().map(|(text, _)| text.clone());
-    let written =
-        credentials::write(rt, &path, (order, &plan), target.keys(), password, args.tokens);
-    let tokens = written.await?;
-    target.finish(&seeded).await?;
+    let (known, wanted) = ((order, &plan), (path.as_path(), args.tokens));
+    let filled = target.fill_whole(rt, config, known, wanted, &show, &never).await;
+    let (seeded, credentials::Written { tokens, password }) = filled?;
     if seeded.password.is_none() {
         printer.talk("all of it was there; the access tokens are new");
     }
@@ -171,6 +197,7 @@ async fn filled(
         sha256: seeded.sha256,
         credentials: path,
         tokens,
+        password,
         wall_s: seeded.took.as_secs_f64(),
     })
 }

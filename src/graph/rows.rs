@@ -12,7 +12,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Rows of so many users, whose row `i` ends at `ends[i]`.
+    /// Rows of which row `i` begins at `offsets[i]` and ends at `offsets[i + 1]`.
     pub(super) fn new(offsets: Vec<u32>, others: Vec<u32>) -> Self {
         debug_assert_eq!(offsets.last().map(|&end| end as usize), Some(others.len()));
         Self { offsets, others }

@@ -139,5 +139,5 @@ pub(super) fn lock(dir: &DataDir) -> Result<Lock, StackError> {
 
 async fn open(dir: &DataDir, lock: Lock, roles: &[Role]) -> Result<(Opened, Lock), StackError> {
     let (rt, config, metrics) = (TokioRuntime::handle(), Config::default(), Metrics::new());
-    Ok((Opened::open(dir, &rt, &config, &metrics, roles, &Patience::Once).await?, lock))
+    Ok((Opened::open(dir, &rt, &config, &metrics, roles, &Patience::Look).await?, lock))
 }

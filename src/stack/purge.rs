@@ -113,6 +113,7 @@ fn is_own(name: &str) -> bool {
     });
     store
         || matches!(name, "keys.json" | "keys.json.new" | "keys.lock" | "service.token")
+        || matches!(name, "credentials.jsonl" | "credentials.jsonl.new")
         || matches!(name, "stores.json" | "stores.json.new" | "stores.lock")
         || matches!(name, "run.json" | "run.json.new" | "backends.json" | "backends.json.new")
         || name == SUPERVISOR

@@ -1,5 +1,5 @@
 //! The fan-out strategy of a data set: chosen by its first start, and the same ever after, unless
-//! `chirp migrate strategy` switches it.
+//! `chirp migrate strategy` switches it, or `timeline.db`, which knows it, is lost and begun anew.
 //!
 //! A switch, while nothing runs: what was committed is published and worked off under the strategy that
 //! it was written for; then every list in the caches is forgotten, as the other strategy has not kept it
@@ -69,14 +69,18 @@ impl From<Unsettled> for StackError {
     }
 }
 
-/// The strategy of the data set under `homes`, which is chosen now if it never was.
+/// The strategy of the data set under `homes`, which a start chooses now if it never was.
 pub(super) async fn settle(
     rt: &Rt,
     homes: &dyn HomeStore,
     config: &Fanout,
+    patience: &Patience,
 ) -> Result<Chosen, Unsettled> {
     let mut found = homes.chosen().await?;
     if found.version == 0 {
+        if matches!(patience, Patience::Look) {
+            return Ok(found);
+        }
         let strategy = config.wanted().unwrap_or_default();
         // What was written by a release without strategies is in no durable home timeline.
         let since = match strategy {
@@ -133,13 +137,16 @@ pub async fn switch(
         let (path, holder) = (dir.root().to_owned(), "what runs".to_owned());
         return Err(StackError::Locked { path, holder });
     }
+    if !config.backends.external() && dir.kind()?.is_none() {
+        return Err(StackError::Absent(dir.root().to_owned()));
+    }
     let _lock = if config.backends.external() { None } else { Some(offline::lock(&dir)?) };
     // Whatever it is now.
     let mut config = config.clone();
     config.services.fanout.strategy.clear();
     let config = Arc::new(config);
     let metrics = Metrics::new();
-    let opened = Opened::open(&dir, rt, &config, &metrics, &Role::ALL, &Patience::Once);
+    let opened = Opened::open(&dir, rt, &config, &metrics, &Role::ALL, &Patience::Look);
     let opened = Box::pin(opened).await?;
     let switched = switch_over(rt, &config, metrics, &opened, wanted, progress).await;
     opened.close(rt).await;

@@ -231,13 +231,9 @@ async fn fill(
                 progress(Phase { name: "seed", about, took: began.elapsed() });
             }
         };
-        let seeded = target.fill(rt, config, (order, &plan), &part, told).await?;
         let path = dir.root().join(credentials::FILE);
-        let known = (order, &plan);
-        let password = seeded.password.as_ref().map(|(text, _)| text.clone());
-        credentials::write(rt, &path, known, target.keys(), password, credentials::TOKENS_MAX)
-            .await?;
-        target.finish(&seeded).await?;
+        let (known, wanted) = ((order, &plan), (path.as_path(), credentials::TOKENS_MAX));
+        let (seeded, _) = target.fill_whole(rt, config, known, wanted, &part, told).await?;
         Ok::<Seeded, StackError>(seeded)
     };
     let filled = filled.await;

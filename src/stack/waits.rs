@@ -28,6 +28,8 @@ impl Waits {
 
 /// How often a store that is not there is asked for again.
 pub(super) enum Patience {
+    /// Not at all; and nothing that a first start chooses is chosen, as this is no start.
+    Look,
     /// Not at all: the start has failed.
     Once,
     /// Until it is there; meanwhile it stands among what is waited for.

@@ -130,7 +130,10 @@ fn a_seed_goes_into_an_empty_data_set_only_and_never_over_another() {
         ("seed 10k", 24, "would be another one", "--data-dir"),
         ("seed huge", 2, "invalid value 'huge' for '<PROFILE>'", "demo, 10k, 100k, 1m"),
         ("seed demo --tweets 101", 2, "101 is not in 0..=100", "--help"),
-        ("seed demo --credentials blocked", 11, "`blocked` cannot be written", "--data-dir"),
+        ("seed demo --credentials blocked", 2, "it is no ordinary file", "--credentials"),
+        ("seed demo --credentials no/file", 2, "its folder is not there", "--credentials"),
+        ("seed demo --credentials .chirp/user.db", 2, "among the files of the data", "new file"),
+        ("migrate --check strategy push", 2, "cannot be used with", "--help"),
         ("up --seed 10k --port 0 --admin-port 0", 24, "would be another one", "--data-dir"),
     ] {
         let output = runs(args);
@@ -147,6 +150,11 @@ fn a_seed_goes_into_an_empty_data_set_only_and_never_over_another() {
     assert!(said.contains("what was seeded is in no outbox"), "{said}");
     fs::rename(folder.path().join("saved.db"), folder.path().join(".chirp/timeline.db")).unwrap();
     assert!(runs("doctor").status.success(), "nothing was changed");
+
+    let purged = runs("down --purge");
+    assert!(purged.status.success() && !folder.path().join(".chirp").exists(), "{purged:?}");
+    let nowhere = runs("migrate strategy push");
+    assert_eq!(nowhere.status.code(), Some(15), "{nowhere:?}");
 
     // Somebody who signed up is no seed.
     let other = tempfile::tempdir().unwrap();

@@ -165,16 +165,21 @@ fn a_folder_of_an_earlier_release_is_told_to_be_behind_and_brought_up_to_date() 
     };
     up_to_date(migrate(&["--check"]));
     let store = rusqlite::Connection::open(folder.path().join(".chirp/timeline.db")).unwrap();
-    let version_1 = "alter table tweets drop column media; pragma user_version = 1";
+    let version_1 = "
+        alter table tweets drop column media;
+        drop table home_timelines;
+        drop table home_floors;
+        drop table strategies;
+        pragma user_version = 1";
     store.execute_batch(version_1).unwrap();
     drop(store);
     for _ in 0..2 {
         let (code, told, said) = migrate(&["--check"]);
-        assert_eq!((code, told.as_str()), (Some(19), "timeline.db\tthe last 1\n"), "{said}");
+        assert_eq!((code, told.as_str()), (Some(19), "timeline.db\tthe last 2\n"), "{said}");
         assert!(said.contains("error: the schema is behind: timeline.db"), "{said}");
         assert!(said.contains("hint: `chirp migrate` takes the steps"), "{said}");
     }
     let (code, told, said) = migrate(&[]);
-    assert_eq!((code, told.as_str()), (Some(0), "timeline.db\tthe last 1\n"), "{said}");
+    assert_eq!((code, told.as_str()), (Some(0), "timeline.db\tthe last 2\n"), "{said}");
     up_to_date(migrate(&["--check"]));
 }

@@ -85,10 +85,15 @@ impl Core {
             if missing > 0 {
                 let top = TweetId(floor.0.saturating_add(1));
                 let below = Window::Before(window.below().map_or(top, |bound| bound.min(top)));
-                let (rest, torn) = self.gathered(reader, authors, below, missing).await?;
-                found.entries.extend(rest.entries);
-                found.more = rest.more;
-                degraded |= torn;
+                // What was found stands even if the store does not give the rest.
+                match self.gathered(reader, authors, below, missing).await {
+                    Ok((rest, torn)) => {
+                        found.entries.extend(rest.entries);
+                        found.more = rest.more;
+                        degraded |= torn;
+                    }
+                    Err(_) => degraded = true,
+                }
             }
         }
         Ok((found, degraded))

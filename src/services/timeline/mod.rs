@@ -44,7 +44,7 @@ use crate::{
 pub struct Deps {
     /// The durable copy of tweets and graph.
     pub store: Arc<dyn TimelineStore>,
-    /// Durable home timelines, if the strategy keeps them.
+    /// Durable home timelines, which only `push` keeps.
     pub homes: Arc<dyn HomeStore>,
     /// How tweets reach home timelines.
     pub chosen: Chosen,

@@ -7,6 +7,7 @@ use super::super::{
     roles::{Backends, TimelineBackend, TweetBackend, UserBackend},
     seed::refuse_unfinished,
     strategy::settle,
+    waits::Patience,
 };
 use crate::{
     adapters::embedded::{
@@ -30,6 +31,7 @@ pub(super) async fn open(
     rt: &Rt,
     config: &Config,
     roles: &[Role],
+    patience: &Patience,
 ) -> Result<(Backends, Vec<Db>), StackError> {
     if roles.contains(&Role::User) {
         check_keys(dir, rt).await?;
@@ -45,7 +47,7 @@ pub(super) async fn open(
         let rest = tweet.iter().map(|t| &t.db).chain(timeline.iter().map(|t| &t.db));
         user.chain(rest).cloned().collect()
     };
-    let chosen = match settled(rt, config, roles, &stores).await {
+    let chosen = match settled(rt, config, roles, patience, &stores).await {
         Ok(chosen) => chosen,
         Err(error) => {
             rt.blocking(move || files.iter().for_each(Db::close)).await;
@@ -85,6 +87,7 @@ async fn settled(
     rt: &Rt,
     config: &Config,
     roles: &[Role],
+    patience: &Patience,
     (user, _, timeline): &Files,
 ) -> Result<Chosen, StackError> {
     if let Some(user) = user {
@@ -93,7 +96,10 @@ async fn settled(
         refuse_unfinished(mark)?;
     }
     match timeline.as_ref().filter(|_| roles.contains(&Role::Timeline)) {
-        Some(timeline) => Ok(settle(rt, &*timeline.homes, &config.services.fanout).await?),
+        Some(timeline) => {
+            let (homes, fanout) = (&*timeline.homes, &config.services.fanout);
+            Ok(settle(rt, homes, fanout, patience).await?)
+        }
         None => Ok(Chosen::default()),
     }
 }

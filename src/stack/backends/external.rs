@@ -138,7 +138,7 @@ pub(super) async fn open(
     let ping = async {
         match patience {
             // Whoever starts a whole stack wants to be told now.
-            Patience::Once => {
+            Patience::Look | Patience::Once => {
                 redis.ping().await.map_err(|error| StackError::Store(error.to_string()))
             }
             Patience::Wait(_) => Ok(()),
@@ -206,15 +206,15 @@ async fn copy_and_strategy(
     let opened = attempts(rt, patience, store, open).await?;
     // A release without strategies, which was `hybrid`, may have left lists that another one does not
     // keep up.
-    let begins = async || match fanout.wanted() {
-        None | Some(Strategy::Hybrid) => Ok::<bool, StoreError>(false),
-        Some(_) => Ok(opened.chosen().await?.version == 0),
+    let begins = async || match (patience, fanout.wanted()) {
+        (Patience::Look, _) | (_, None | Some(Strategy::Hybrid)) => Ok::<bool, StoreError>(false),
+        (_, Some(_)) => Ok(opened.chosen().await?.version == 0),
     };
     if attempts(rt, patience, store, begins).await? {
         let forget = async || forget_lists(rt, config).await.certain();
         attempts(rt, patience, "redis", forget).await?;
     }
-    let settle = async || settle(rt, &*opened, fanout).await;
+    let settle = async || settle(rt, &*opened, fanout, patience).await;
     let chosen = attempts(rt, patience, store, settle).await?;
     Ok((opened, chosen))
 }
@@ -319,7 +319,7 @@ async fn pictures(rt: &Rt, config: &Config, patience: &Patience) -> Result<S3Blo
         && let Err(error) = blobs.prepare().await
     {
         match patience {
-            Patience::Once => return Err(StackError::Store(error.to_string())),
+            Patience::Look | Patience::Once => return Err(StackError::Store(error.to_string())),
             Patience::Wait(_) => {
                 tracing::warn!(%error, "the bucket of pictures is not ready");
                 rt.spawn("bucket", prepare_later(rt.clone(), blobs.clone()));
@@ -344,7 +344,7 @@ async fn prepare_later(rt: Rt, blobs: S3Blobs) {
 /// its topics and queues when they are needed.
 async fn bus(rt: &Rt, config: &Config, patience: &Patience) -> Result<Arc<dyn Bus>, Trouble> {
     match patience {
-        Patience::Once => {
+        Patience::Look | Patience::Once => {
             let opened = SnsSqsBus::open(&config.aws, rt.clone()).await;
             opened.map(|bus| Arc::new(bus) as _).map_err(Trouble::from)
         }

@@ -54,7 +54,7 @@ impl Opened {
             let (backends, servers) = opening.await?;
             return Ok(Self { backends, held: Held::Servers(servers) });
         }
-        let (backends, files) = embedded::open(dir, rt, config, roles).await?;
+        let (backends, files) = embedded::open(dir, rt, config, roles, patience).await?;
         Ok(Self { backends, held: Held::Files(files) })
     }
 

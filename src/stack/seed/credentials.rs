@@ -45,6 +45,15 @@ struct Line<'a> {
     token: &'a str,
 }
 
+/// What was written.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    /// Users who have a token in it.
+    pub tokens: u32,
+    /// Whether it has the password of all.
+    pub password: bool,
+}
+
 /// Writes the file `path`: tokens of the first `most` users. A password that is not given is taken from
 /// the file that is there, if it is of the same order.
 ///
@@ -57,12 +66,13 @@ pub async fn write(
     keys: &dyn KeyStore,
     password: Option<String>,
     most: u32,
-) -> Result<u32, StackError> {
+) -> Result<Written, StackError> {
     let failed = |why: String| StackError::other("make access tokens", why);
     let key = signing_key(rt, keys).await?;
     let key = SigningKey::new(&key.kid, &key.seed).ok_or_else(|| failed("a key".to_owned()))?;
     let seed = order.to_string();
     let password = password.or_else(|| known_password(path, &seed));
+    let has_password = password.is_some();
     let now_ms = rt.wall_ms();
     let expires_at_ms = now_ms + LIFE.as_millis() as u64;
     let head = Head { schema: SCHEMA.to_owned(), seed, password, expires_at_ms };
@@ -90,7 +100,7 @@ pub async fn write(
         let (path, reason) = (path.to_owned(), error.to_string());
         StackError::Unwritable { path, reason }
     })?;
-    Ok(users)
+    Ok(Written { tokens: users, password: has_password })
 }
 
 fn known_password(path: &Path, seed: &str) -> Option<String> {

@@ -13,6 +13,7 @@ mod words;
 
 use std::{
     ops::Range,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -59,9 +60,9 @@ pub struct Seeded {
     pub tweets: usize,
     /// SHA-256 of all of it, in hexadecimal digits.
     pub sha256: String,
-    /// The password of all users and its hash, for [`Target::finish`]; `None` if they had one before.
+    /// The password of all users and its hash; `None` if they had one before.
     pub password: Option<(String, PasswordHash)>,
-    /// How long it took.
+    /// How long filling took: without making the plan, tokens and hash.
     pub took: Duration,
 }
 
@@ -110,18 +111,9 @@ impl Target {
         }
     }
 
-    /// What signs tokens.
-    #[must_use]
-    pub fn keys(&self) -> &dyn KeyStore {
-        &*self.keys
-    }
-
-    /// Fills in what `order` says, or what is missing of it, until `told` says that it shall stop. It is
-    /// whole only after [`Target::finish`].
-    ///
-    /// # Errors
-    /// [`StackError`]: also if the data set is not empty, or holds another order.
-    pub async fn fill(
+    /// Fills in what `order` says, or what is missing of it, until `told` says that it shall stop. Fails
+    /// also if the data set is not empty, or holds another order.
+    async fn fill(
         &self,
         rt: &Rt,
         config: &Config,
@@ -152,20 +144,31 @@ impl Target {
             password = Some(new_password(rt, config).await?);
         }
         let (users, edges, tweets) = (plan.users(), plan.graph().edges(), plan.tweets());
-        let (sha256, took) = (plan.sha256(), began.elapsed());
+        let (took, sha256) = (began.elapsed(), plan.sha256());
         Ok(Seeded { users, edges, tweets, sha256, password, took })
     }
 
-    /// Gives everybody the password and notes that all of it is there: after what tells the password is
-    /// written, as nobody could tell it later.
+    /// [`Target::fill`], then the credentials file `path` with tokens of the first `tokens` users, and
+    /// only then the end: nobody could tell the password later. Also gives what that file has.
     ///
     /// # Errors
-    /// [`StackError`]; then the same order goes on.
-    pub async fn finish(&self, seeded: &Seeded) -> Result<(), StackError> {
-        match &seeded.password {
-            Some((_, hash)) => written(self.store.finish(hash).await),
-            None => Ok(()),
+    /// [`StackError`]; the same order goes on.
+    pub async fn fill_whole(
+        &self,
+        rt: &Rt,
+        config: &Config,
+        known: (&Order, &Plan),
+        (path, tokens): (&Path, u32),
+        progress: &Progress<'_>,
+        told: &Shutdown,
+    ) -> Result<(Seeded, credentials::Written), StackError> {
+        let seeded = self.fill(rt, config, known, progress, told).await?;
+        let password = seeded.password.as_ref().map(|(text, _)| text.clone());
+        let file = credentials::write(rt, path, known, &*self.keys, password, tokens).await?;
+        if let Some((_, hash)) = &seeded.password {
+            written(self.store.finish(hash).await)?;
         }
+        Ok((seeded, file))
     }
 
     async fn users(

@@ -42,7 +42,8 @@ pub struct Order {
     pub profile: String,
     /// Everything random follows from it.
     pub seed: u64,
-    /// Tweets per user, 0 to 100: each writes one, the rest goes by rank, at most 500 each.
+    /// Tweets per user on average, 0 to 100: each writes one, the rest goes by rank, at most 500 each; what
+    /// is above that is not written by others, so they become fewer.
     pub tweets: u32,
 }
 

@@ -139,10 +139,17 @@ impl Pod {
 
     /// Waits until it says that it is ready.
     pub async fn until_ready(&self) {
-        eventually(&format!("{} is ready: {}", self.role, self.log()), || async {
-            get(self.admin, "/readyz").await.ok().filter(|answer| answer.status == 200)
-        })
-        .await;
+        let began = Instant::now();
+        loop {
+            let answer = get(self.admin, "/readyz").await;
+            if answer.as_ref().is_ok_and(|answer| answer.status == 200) {
+                return;
+            }
+            let told = answer.map(|answer| answer.body);
+            let role = self.role;
+            assert!(began.elapsed() < PATIENCE, "{role} is not ready: {told:?}: {}", self.log());
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Tells it to stop.

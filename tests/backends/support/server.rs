@@ -8,6 +8,7 @@ use std::{
     io,
     net::TcpListener,
     process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -171,9 +172,16 @@ pub fn engine() -> Result<(), String> {
 
 /// As many ports as were free just now, each another.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter().map(|held| held.local_addr().unwrap().port()).collect()
+    // Below those that the kernel gives to connections that are made, which could take one between this
+    // look and its use; each process and each call begin elsewhere.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = (std::process::id() % 400) as u16 * 30;
+    let mut ports = Vec::new();
+    while ports.len() < count {
+        let port = 20_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed) % 12_000) % 12_000;
+        ports.extend(TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port));
+    }
+    ports
 }
 
 /// The label's value for this run.

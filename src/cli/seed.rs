@@ -39,8 +39,9 @@ const SCHEMA: &str = "chirp.seed/1";
 
 /// Flags of `seed`.
 ///
-/// The data set must be empty, or hold the same seed: what it lacks is added, and the tokens are new. Users, edges and
-/// tweets are the same for ever for the same profile and seed; the history ends with the year 2025.
+/// The data set must be empty, or hold the same seed: what it lacks is added, and the tokens are new.
+/// Users, edges and tweets are the same for ever for the same profile and seed; the history ends with the
+/// year 2025.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// How many users: 962 (`demo`), ten thousand, a hundred thousand, a million

@@ -12,6 +12,7 @@
 //! | `run.json`, `run/<role>.json` | where the running process is reached; see [`RunFile`] |
 //! | `media/` | pictures: `up/` as they came, `m/` published, `tmp/` unfinished |
 //! | `run/processes.toml` | the configuration of the processes of `up --processes`, 0600 |
+//! | `credentials.jsonl` | password and access tokens of seeded users, 0600 |
 //! | `backends.json` | which backends other than the files above it is used with |
 //! | `logs/` | logs of `chirp up`, and of each of its processes |
 //!

@@ -5,6 +5,7 @@ use std::{fs, io, path::Path};
 use super::{
     data_dir::{DataDir, Found, SUPERVISOR, Seat, seat},
     kind, processes,
+    seed::credentials,
 };
 use crate::{
     adapters::embedded::{blobs, folder},
@@ -113,7 +114,7 @@ fn is_own(name: &str) -> bool {
     });
     store
         || matches!(name, "keys.json" | "keys.json.new" | "keys.lock" | "service.token")
-        || matches!(name, "credentials.jsonl" | "credentials.jsonl.new")
+        || name.strip_prefix(credentials::FILE).is_some_and(|rest| matches!(rest, "" | ".new"))
         || matches!(name, "stores.json" | "stores.json.new" | "stores.lock")
         || matches!(name, "run.json" | "run.json.new" | "backends.json" | "backends.json.new")
         || name == SUPERVISOR

@@ -25,7 +25,7 @@ use crate::{
     adapters::{proof::Proof, rpc::Peers},
     config::{Config, Fanout},
     domain::{TweetId, fanout::Strategy, snowflake::first_at},
-    ports::{Chosen, HomeStore, Queue, Read, StoreError, Topic},
+    ports::{Chosen, HomeStore, Outcome, Queue, Read, StoreError, Topic},
     rt::{Rt, Shutdown},
     services::{
         kit::{Relay, Secret},
@@ -45,19 +45,23 @@ const EMPTY_LOOKS: u32 = 5;
 const CLOCKS_DIFFER: Duration = Duration::from_secs(10);
 
 /// Why the strategy is not settled.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub(super) enum Unsettled {
     /// The store did not tell.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// The configuration asks for another one.
-    #[error("the data set was made with the strategy `{found}`, not `{wanted}`")]
     Other {
         /// What the data set has.
         found: &'static str,
         /// What is configured.
         wanted: &'static str,
     },
+}
+
+impl From<StoreError> for Unsettled {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
 }
 
 impl From<Unsettled> for StackError {
@@ -125,7 +129,7 @@ pub struct Switched {
 /// Switches the data set to `wanted`; nothing may run over it. `progress` is told what waits.
 ///
 /// # Errors
-/// [`StackError`]; then the strategy is as it was.
+/// [`StackError`]; then the strategy is as it was, unless the sentence says that this is not known.
 pub async fn switch(
     rt: &Rt,
     config: &Config,
@@ -174,9 +178,15 @@ async fn switch_over(
         forgotten.map_err(|error| StackError::other("forget what is cached", error))?;
     }
     let chosen = Chosen { version: before.version + 1, strategy: wanted, since: begins(rt) };
-    let choose = timeline.homes.choose(chosen).await.certain();
-    choose.map_err(|error| StackError::other("choose a strategy", error))?;
-    Ok(switched)
+    match timeline.homes.choose(chosen).await {
+        Outcome::Done(()) => Ok(switched),
+        Outcome::Failed(error) => Err(StackError::other("choose a strategy", error)),
+        // Repeated, it finds out; another one might be chosen beside the first.
+        Outcome::Unknown(error) => {
+            let what = "tell whether the strategy was chosen (switch to the same again)";
+            Err(StackError::other(what, error))
+        }
+    }
 }
 
 /// Publishes and works off everything that waits, with relays and workers and no listener.

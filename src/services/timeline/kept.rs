@@ -55,8 +55,8 @@ impl Core {
     }
 
     /// A part of the reader's durable home timeline, and under its floor of what `authors` wrote, sorted
-    /// by their ids. The
-    /// reader's own tweets come from the tweet role too, because the copy may not have them yet.
+    /// by their ids. The reader's own tweets come from the tweet role too, because the copy may not have
+    /// them yet.
     pub(super) async fn kept(
         &self,
         reader: UserId,

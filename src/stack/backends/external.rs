@@ -310,8 +310,8 @@ async fn copy(
     Ok(Arc::new(store))
 }
 
-/// The bucket of pictures, which is made if schemas are and `aws.ensure` allows it. Posts without pictures do not need it, so
-/// whoever waits at a start does not wait for it: it is made later.
+/// The bucket of pictures, which is made if schemas are and `aws.ensure` allows it. Posts without
+/// pictures do not need it, so whoever waits at a start does not wait for it: it is made later.
 async fn pictures(rt: &Rt, config: &Config, patience: &Patience) -> Result<S3Blobs, StackError> {
     let blobs = S3Blobs::new(&config.aws).await;
     if config.backends.migrate

@@ -6,6 +6,7 @@
 //! | room | what lives there |
 //! |---|---|
 //! | [`cli`] | one file per verb; the only room that prints |
+//! | [`load`] | open-loop load of a running system, and whether all was right |
 //! | [`stack`], [`sim`] | composition: a real stack, a simulated one |
 //! | [`services`], [`adapters`] | what the roles do; what fills their ports |
 //! | [`ports`], [`wire`] | what services need of the world; what leaves the process |
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod graph;
+pub mod load;
 pub mod ports;
 pub mod rt;
 pub mod services;

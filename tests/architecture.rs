@@ -10,7 +10,7 @@ use std::{
 };
 
 /// What each room may name of the others (`crate::<room>`), beside itself. `domain` stands alone.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("domain", &[]),
     ("graph", &[]),
     ("wire", &["domain", "rt", "config", "telemetry"]),
@@ -25,9 +25,11 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
         "stack",
         &["graph", "services", "adapters", "ports", "wire", "domain", "rt", "config", "telemetry"],
     ),
+    ("load", &["stack", "graph", "wire", "domain", "rt", "config", "telemetry"]),
     (
         "cli",
         &[
+            "load",
             "stack",
             "sim",
             "graph",

@@ -1,0 +1,3 @@
+//! Open-loop load that proves correctness: a pure HTTP client of the system.
+
+pub mod report;

@@ -55,11 +55,17 @@ pub(crate) enum Exit {
     Seed = 24,
     /// The data set has another fan-out strategy.
     Strategy = 25,
+    /// The figures of a load say nothing of the target: the driver was late, or the run was cut short.
+    Invalid = 97,
+    /// A load found a broken promise.
+    Audit = 98,
+    /// A load missed an objective.
+    Slo = 99,
 }
 
 impl Exit {
     /// Every code, in order.
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -80,12 +86,22 @@ impl Exit {
         Self::Backends,
         Self::Seed,
         Self::Strategy,
+        Self::Invalid,
+        Self::Audit,
+        Self::Slo,
     ];
 
     /// The number.
     #[must_use]
     pub(crate) const fn code(self) -> u8 {
         self as u8
+    }
+
+    /// What a verdict of a load says.
+    #[must_use]
+    pub(crate) fn of_load(code: u8) -> Self {
+        let found = [Self::Invalid, Self::Audit, Self::Slo].into_iter().find(|exit| exit.code() == code);
+        found.unwrap_or(Self::Ok)
     }
 
     /// What it means, as in `docs/exit-codes.md`.
@@ -112,6 +128,9 @@ impl Exit {
             Self::Backends => "the data folder was used with other backends",
             Self::Seed => "the data set is not empty, or holds another seed or a part of one",
             Self::Strategy => "the data set has another fan-out strategy",
+            Self::Invalid => "the figures of a load say nothing: the driver was late, or it was cut short",
+            Self::Audit => "a load found a broken promise",
+            Self::Slo => "a load missed an objective",
         }
     }
 }

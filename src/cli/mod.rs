@@ -11,6 +11,7 @@ mod doctor;
 mod down;
 mod exit;
 mod graph;
+mod load;
 mod logs;
 mod migrate;
 mod printer;
@@ -72,6 +73,8 @@ enum Verb {
     Doctor(doctor::Args),
     /// Fill an empty data set with people who follow each other and have tweeted
     Seed(seed::Args),
+    /// Drive a running chirp, and prove that nothing was lost, doubled, misordered or leaked
+    Load(load::Args),
     /// Publish again everything that was committed since a time: the one repair tool
     Replay(replay::Args),
     /// Bring the schemas of the stores up to date, or say what they lack
@@ -116,6 +119,7 @@ pub fn main() -> ExitCode {
         Verb::Serve(args) => serve::run(&context, &args),
         Verb::Doctor(args) => doctor::run(&context, &args),
         Verb::Seed(args) => seed::run(&context, &args),
+        Verb::Load(args) => load::run(&context, &args),
         Verb::Replay(args) => replay::run(&context, &args),
         Verb::Migrate(args) => migrate::run(&context, &args),
         Verb::Sim(args) => sim::run(&context, &args),

@@ -151,6 +151,9 @@ pub struct Operation {
     pub ok: u64,
     /// All others by kind: a problem's code, `unknown`, `unreachable`, `dropped`.
     pub errors: BTreeMap<String, u64>,
+    /// Of them, pages that said that they may not be whole.
+    #[serde(default)]
+    pub degraded: u64,
     /// Answers per second of the schedule.
     pub rate: f64,
     /// From when the request was due to the end of its answer.
@@ -195,7 +198,7 @@ pub struct Second {
     pub ok: u64,
     /// Everything else that ended in it.
     pub errors: u64,
-    /// By operation, of requests that were due in it.
+    /// By operation, of the answers that were wanted and came in it.
     pub operations: BTreeMap<String, SecondOf>,
 }
 
@@ -253,6 +256,8 @@ pub struct Audit {
     pub edges: u64,
     /// Pages that were checked as they came.
     pub pages_live: u64,
+    /// What one read showed may be missing in another for this long.
+    pub near_ms: u64,
     /// Seconds until nothing was on its way any more; absent if that could not be asked.
     pub drained_s: Option<f64>,
     /// Readers whose home timelines were read to the run's beginning.
@@ -263,7 +268,7 @@ pub struct Audit {
     pub counted: u64,
     /// Deliveries that were held against the record.
     pub deliveries: u64,
-    /// Share of authors whose tweets are on record, 0 to 1.
+    /// Share of all who act whose home timelines were read, 0 to 1.
     pub sample: f64,
     /// How many of each kind.
     pub kinds: BTreeMap<String, u64>,

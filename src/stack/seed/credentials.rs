@@ -45,6 +45,47 @@ struct Line<'a> {
     token: &'a str,
 }
 
+/// Who has a token, as a driver of load reads it.
+#[derive(Debug, Deserialize)]
+pub struct Credential {
+    /// The user.
+    pub id: UserId,
+    /// The handle.
+    pub handle: Handle,
+    /// The access token.
+    pub token: String,
+}
+
+/// What a credentials file says.
+#[derive(Debug)]
+pub struct Credentials {
+    /// The order that its users were seeded with, as `chirp seed` is asked for it.
+    pub seed: String,
+    /// When the tokens end, in milliseconds since the Unix epoch.
+    pub expires_at_ms: u64,
+    /// The most followed first.
+    pub users: Vec<Credential>,
+}
+
+/// Reads the file `path`.
+///
+/// # Errors
+/// What is wrong with it, without anything that stands in it: it has secrets.
+pub fn read(path: &Path) -> Result<Credentials, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let mut lines = text.lines();
+    let foreign = || format!("it does not begin as `{SCHEMA}` does");
+    let head: Head = lines.next().and_then(|line| serde_json::from_str(line).ok()).ok_or_else(foreign)?;
+    if head.schema != SCHEMA {
+        return Err(foreign());
+    }
+    let user = |(n, line)| {
+        serde_json::from_str(line).map_err(|_| format!("line {} is no user with a token", n + 2))
+    };
+    let users = lines.enumerate().map(user).collect::<Result<_, _>>()?;
+    Ok(Credentials { seed: head.seed, expires_at_ms: head.expires_at_ms, users })
+}
+
 /// What was written.
 #[derive(Clone, Copy, Debug)]
 pub struct Written {

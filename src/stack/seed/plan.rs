@@ -53,6 +53,15 @@ impl Order {
     pub fn of(profile: &str) -> Self {
         Self { profile: profile.to_owned(), seed: 1, tweets: TWEETS }
     }
+
+    /// The order that [`fmt::Display`] wrote.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let words: Vec<&str> = text.split(' ').collect();
+        let [profile, "--seed", seed, "--tweets", tweets] = words[..] else { return None };
+        let (seed, tweets) = (seed.parse().ok()?, tweets.parse().ok()?);
+        Some(Self { profile: profile.to_owned(), seed, tweets })
+    }
 }
 
 /// How the order stands in the data set, and in sentences.
@@ -95,6 +104,12 @@ impl Plan {
     #[must_use]
     pub const fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// The graph alone.
+    #[must_use]
+    pub fn into_graph(self) -> Graph {
+        self.graph
     }
 
     /// How many users.
@@ -271,6 +286,15 @@ mod tests {
         assert_eq!(plan("demo", 1).sha256(), golden);
         assert_ne!(plan("demo", 1).sha256(), plan("demo", 2).sha256());
         assert!(Plan::new(&Order::of("huge")).is_err());
+    }
+
+    #[test]
+    fn an_order_is_read_as_it_was_written() {
+        let order = Order { profile: "100k".to_owned(), seed: 7, tweets: 3 };
+        assert_eq!(Order::parse(&order.to_string()), Some(order));
+        for wrong in ["", "100k", "100k --seed x --tweets 3", "100k --tweets 3 --seed 7", "a b c d e f"] {
+            assert_eq!(Order::parse(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

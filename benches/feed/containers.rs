@@ -85,6 +85,13 @@ impl Servers {
         &self.all
     }
 
+    /// Bytes that Redis uses.
+    pub(crate) fn redis_bytes(&self) -> f64 {
+        let info = docker(&["exec", &self.get("redis").id, "redis-cli", "info", "memory"], &[]);
+        let line = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+        line.trim().parse().unwrap()
+    }
+
     /// Runs `sql` in `database`, with `input` for a `copy`.
     pub(crate) fn sql(&self, database: &str, sql: &str, input: &[u8]) {
         let (password, id) = (format!("PGPASSWORD={POSTGRES}"), &self.get("postgres").id);

@@ -51,9 +51,15 @@ pub(crate) async fn into_folder(plan: &Plan, dir: &Path) -> StoredKey {
         };
         stores.tweet.db.write("bench", write).await.certain().unwrap();
     }
+    let key = new_key(&stores).await;
+    stores.close();
+    key
+}
+
+/// Makes the key that signs.
+pub(crate) async fn new_key(stores: &Stores) -> StoredKey {
     let key = StoredKey { kid: "bench".to_owned(), seed: [9; 32], created_at_ms: wall_ms() };
     stores.user.keys.replace(&[], std::slice::from_ref(&key)).await.certain().unwrap();
-    stores.close();
     key
 }
 
@@ -71,6 +77,12 @@ pub(crate) async fn into_servers(plan: &Plan, servers: &Servers) -> StoredKey {
             store.put_tweets(batch).await.certain().unwrap();
         })
         .await;
+    key_of(servers).await
+}
+
+/// The key that signs the tokens of a stack that runs.
+pub(crate) async fn key_of(servers: &Servers) -> StoredKey {
+    let (rt, config) = (TokioRuntime::handle(), &servers.config);
     let endpoint = Endpoint::configured(&rt, &config.postgres);
     let users = postgres::Pg::new(&rt, &endpoint, &config.postgres.user_database);
     let keys = postgres::UserStores::over(users).keys.load().await.unwrap();

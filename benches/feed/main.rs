@@ -9,8 +9,9 @@
 //! [`read`], [`post`] and [`freshness`] drive the real `chirp up` over HTTP through [`driver`];
 //! [`fanout`] runs the real workers over the real stores in a process of its own. What they are
 //! compared with is in [`reference`] over files, and in [`redis_client`], [`pgbench`] and [`ping`] over
-//! the servers of [`containers`]. [`world`] has the users, edges and tweets, [`load`] stores them, and
-//! [`stack`] is all of it, running.
+//! the servers of [`containers`]. [`strategies`], [`bulk`] and [`celebrity`] have data sets of their
+//! own, and run only when they are named. [`world`] has the users, edges and tweets, [`load`] stores
+//! them, and [`stack`] is all of it, running.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its tables")]
 #![allow(clippy::disallowed_methods, reason = "a bench measures the real world")]
@@ -19,10 +20,13 @@
 #![allow(clippy::similar_names, reason = "followers and followees are the words of the house")]
 #![allow(clippy::unwrap_used, reason = "whatever fails here ends the run, and says where")]
 
+mod bulk;
+mod celebrity;
 mod containers;
 mod cpu;
 mod driver;
 mod fanout;
+mod follow;
 mod freshness;
 mod load;
 mod pgbench;
@@ -48,8 +52,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit code of a run in which a reference drifted, so that its ratio says nothing.
 const INVALID: u8 = 97;
+/// How many followers a celebrity may have.
+const FOLLOWERS: std::ops::RangeInclusive<usize> = 10_000..=10_000_000;
 const USAGE: &str = "usage: feed [--backends embedded|containers] [--only \
-    read|post|fanout|freshness|strategies] [--seconds N] [--json FILE]";
+    read|post|fanout|freshness|strategies|bulk|celebrity] [--seconds N] [--profile NAME] \
+    [--followers N] [--json FILE]";
 
 /// What is asked for.
 struct Args {
@@ -57,6 +64,10 @@ struct Args {
     only: Option<String>,
     /// Seconds that each side of a part is measured, over all its slices.
     seconds: u64,
+    /// Of the celebrity.
+    followers: usize,
+    /// What the strategies are compared over.
+    profile: String,
     json: Option<PathBuf>,
 }
 
@@ -67,7 +78,14 @@ impl Args {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Option<Args> {
-    let mut args = Args { backends: Backends::Embedded, only: None, seconds: 15, json: None };
+    let mut args = Args {
+        backends: Backends::Embedded,
+        only: None,
+        seconds: 15,
+        followers: 1_000_000,
+        profile: "100k".to_owned(),
+        json: None,
+    };
     while let Some(word) = words.next() {
         match word.as_str() {
             // Cargo says so to every bench.
@@ -75,12 +93,21 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Args> {
             "--backends" => args.backends = Backends::parse(&words.next()?)?,
             "--only" => args.only = Some(words.next()?),
             "--seconds" => args.seconds = words.next()?.parse().ok().filter(|&n| n > 0)?,
+            "--followers" => {
+                args.followers = words.next()?.parse().ok().filter(|n| FOLLOWERS.contains(n))?;
+            }
+            "--profile" => args.profile = words.next().filter(|name| is_profile(name))?,
             "--json" => args.json = Some(words.next()?.into()),
             _ => return None,
         }
     }
-    let known = ["read", "post", "fanout", "freshness", "strategies"];
+    let known = ["read", "post", "fanout", "freshness", "strategies", "bulk", "celebrity"];
     args.only.as_deref().is_none_or(|only| known.contains(&only)).then_some(args)
+}
+
+/// Whether `chirp seed` knows it.
+fn is_profile(name: &str) -> bool {
+    chirp::graph::PRESETS.iter().any(|(known, ..)| *known == name)
 }
 
 fn main() -> ExitCode {
@@ -130,26 +157,35 @@ async fn embedded(args: &Args) -> Report {
     if args.wanted("freshness") {
         report.add(freshness::run(&start().await, length, posts_per_s).await);
     }
-    strategies(args, &mut report).await;
+    named(args, &mut report).await;
     report
 }
 
-/// Only when it is named, as three data sets of real size take minutes.
-async fn strategies(args: &Args, report: &mut Report) {
-    if args.only.as_deref() == Some("strategies") {
-        let length = Duration::from_secs(args.seconds);
-        for part in strategies::run(args.backends, length).await {
-            report.add(part);
+/// Parts that run only when they are named, as their data sets take minutes. Tells whether one was.
+async fn named(args: &Args, report: &mut Report) -> bool {
+    let length = Duration::from_secs(args.seconds);
+    match args.only.as_deref() {
+        Some("strategies") => {
+            for part in strategies::run(args.backends, &args.profile, length).await {
+                report.add(part);
+            }
         }
+        Some("bulk") => report.add(bulk::run(args.backends).await),
+        Some("celebrity") => {
+            for way in celebrity::WAYS {
+                report.add(celebrity::run(args.backends, &way, args.followers, length).await);
+            }
+        }
+        _ => return false,
     }
+    true
 }
 
 /// Runs the parts over one stack, as filling servers takes long; the last one holds it still.
 async fn containers(args: &Args) -> Report {
     let length = Duration::from_secs(args.seconds);
     let mut report = Report::new(args.backends, args.seconds);
-    if args.only.as_deref() == Some("strategies") {
-        strategies(args, &mut report).await;
+    if named(args, &mut report).await {
         return report;
     }
     let stack = Stack::start(Backends::Containers).await;

@@ -59,14 +59,14 @@ impl Server {
     /// `chirp up` over `dir`, as anybody would start it but for its limits: they are on, and so
     /// high that one driver does not meet them.
     pub(crate) async fn chirp(dir: &Path, backends: Backends) -> Self {
-        Self::with_strategy(dir, backends, "", None).await
+        Self::with(dir, backends, &[], None).await
     }
 
-    /// The same over a data set with this strategy, which is filled first if a profile is named.
-    pub(crate) async fn with_strategy(
+    /// The same with some settings changed, over a data set that is filled first if a profile is named.
+    pub(crate) async fn with(
         dir: &Path,
         backends: Backends,
-        strategy: &str,
+        changed: &[(&str, &str)],
         seed: Option<&str>,
     ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_chirp"));
@@ -80,7 +80,7 @@ impl Server {
             .arg("--data-dir")
             .arg(dir)
             .args(seed.map(|seed| ["--seed", seed]).iter().flatten())
-            .env("CHIRP_FANOUT_STRATEGY", strategy)
+            .envs(changed.iter().copied())
             .env("CHIRP_HTTP_USER_CALLS_PER_MINUTE", "1000000000")
             .env("CHIRP_HTTP_ADDRESS_CALLS_PER_MINUTE", "1000000000")
             .stdin(Stdio::null())
@@ -164,6 +164,13 @@ impl Server {
             line.map_or(0.0, |value| value.parse().unwrap())
         };
         names.iter().map(value).collect()
+    }
+
+    /// Messages of a lane of the bus that wait or are in work.
+    pub(crate) async fn in_lane(&self, name: &str) -> u64 {
+        let answer = client::get(self.admin.unwrap(), "/queues").await.unwrap();
+        let lanes = answer.json::<Queues>().unwrap().lanes;
+        lanes.iter().filter(|lane| lane.lane == name).map(|lane| lane.depth + lane.in_flight).sum()
     }
 
     /// Bytes of memory that it holds.

@@ -205,7 +205,7 @@ pub(crate) fn body(id: TweetId, account: &Account, text: &str, at_ms: u64) -> Bo
 }
 
 /// A token for everybody.
-fn tokens(key: &StoredKey, accounts: &[Account]) -> Vec<String> {
+pub(crate) fn tokens(key: &StoredKey, accounts: &[Account]) -> Vec<String> {
     let key = SigningKey::new(&key.kid, &key.seed).unwrap();
     let now = wall_ms() / 1_000;
     let token = |(n, account): (usize, &Account)| {

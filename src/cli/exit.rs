@@ -163,6 +163,9 @@ impl Failure {
 /// Whose files they are.
 const AS_ANOTHER: &str =
     "run it as the user who started chirp there, or choose another folder with `--data-dir`";
+/// What is said of a full disk.
+const MAKE_ROOM: &str =
+    "make room on the disk and run it again, or choose another folder with `--data-dir`";
 /// Where there is room for a seed.
 const ELSEWHERE: &str = "choose another folder with `--data-dir`, or remove this data with `chirp down --purge` of this one";
 
@@ -190,6 +193,7 @@ impl From<StackError> for Failure {
             StackError::Unwritable { .. } => {
                 (Exit::Unwritable, "choose another folder with `--data-dir`".to_owned())
             }
+            StackError::Full { .. } => (Exit::Unwritable, MAKE_ROOM.to_owned()),
             StackError::Denied(_) => (Exit::Unwritable, AS_ANOTHER.to_owned()),
             StackError::Absent(_) => {
                 (Exit::NotRunning, "name the folder with `--data-dir`".to_owned())

@@ -279,10 +279,8 @@ impl Drop for LastLines {
 
 /// From now on what is logged goes to the file `path`.
 pub(super) fn log_to_file(path: &Path, config: &Config) -> Result<logs::Lines, Failure> {
-    let pumped = logs::file(path, &config.log).map_err(|error| {
-        let (path, reason) = (path.to_owned(), error.to_string());
-        StackError::Unwritable { path, reason }
-    })?;
+    let pumped =
+        logs::file(path, &config.log).map_err(|error| StackError::unwritable(path, &error))?;
     log_through(pumped, config)
 }
 

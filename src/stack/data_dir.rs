@@ -147,7 +147,7 @@ impl DataDir {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
             if let Err(error) = made {
                 self.undo(found);
-                return Err(unwritable(&folder, &error));
+                return Err(StackError::unwritable(&folder, &error));
             }
         }
         Ok(found)
@@ -299,7 +299,7 @@ impl DataDir {
             file.sync_all()?;
             fs::rename(&fresh, &path)
         };
-        write().map_err(|error| unwritable(&path, &error))
+        write().map_err(|error| StackError::unwritable(&path, &error))
     }
 
     /// Removes a run file.
@@ -332,7 +332,7 @@ impl DataDir {
                 _ => fs::remove_file(&fresh),
             }
         };
-        write().map_err(|error| unwritable(&path, &error))?;
+        write().map_err(|error| StackError::unwritable(&path, &error))?;
         self.read_token()?.ok_or_else(|| StackError::other("read the service token", "it vanished"))
     }
 
@@ -376,7 +376,7 @@ impl DataDir {
                 }
                 file => file,
             };
-            let file = file.map_err(|error| unwritable(path, &error))?;
+            let file = file.map_err(|error| StackError::unwritable(path, &error))?;
             self.taken(path, || lock(&file))?;
             // Whoever held it may have removed it with the folder: then it guards nothing.
             if file.metadata().is_ok_and(|file| is_at(&file, path)) {
@@ -402,7 +402,7 @@ impl DataDir {
         }
         match result {
             Ok(()) => Ok(()),
-            Err(TryLockError::Error(error)) => Err(unwritable(path, &error)),
+            Err(TryLockError::Error(error)) => Err(StackError::unwritable(path, &error)),
             Err(TryLockError::WouldBlock) => {
                 let holder = match self.running() {
                     Running::Up(run) => format!("`chirp up` (process {})", run.pid),
@@ -421,7 +421,7 @@ impl DataDir {
 /// Writes into the lock `path`, which is held, who holds it.
 fn sign(mut lock: &File, path: &Path) -> Result<(), StackError> {
     let written = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
-    written.map_err(|error| unwritable(path, &error))
+    written.map_err(|error| StackError::unwritable(path, &error))
 }
 
 /// Why a file that is there could not be read.
@@ -430,11 +430,6 @@ pub(super) fn unreadable(path: &Path, error: &io::Error) -> StackError {
         return StackError::Denied(path.to_owned());
     }
     StackError::Corrupt { path: path.to_owned(), reason: error.to_string() }
-}
-
-/// What the system refused for `path`.
-fn unwritable(path: &Path, error: &io::Error) -> StackError {
-    StackError::Unwritable { path: path.to_owned(), reason: plain(error) }
 }
 
 /// Whether another process holds the lock alone. Asked by sharing it for an instant, so that those
@@ -459,12 +454,6 @@ fn has_open(pid: u32, path: &Path) -> bool {
 /// Whether `path` names this very file.
 fn is_at(file: &fs::Metadata, path: &Path) -> bool {
     path.metadata().is_ok_and(|named| (named.dev(), named.ino()) == (file.dev(), file.ino()))
-}
-
-/// What the system says, without its number.
-fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! Why a stack does not start, or not stop.
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use super::containers::Trouble;
 use crate::wire::routes::Role;
@@ -29,6 +33,14 @@ pub enum StackError {
         /// The folder or file.
         path: PathBuf,
         /// What the system says.
+        reason: String,
+    },
+    /// There is no room for it.
+    #[error("`{}` cannot be written: {reason}", path.display())]
+    Full {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system or the store says.
         reason: String,
     },
     /// There is no data folder.
@@ -154,6 +166,23 @@ impl StackError {
     ) -> Self {
         Self::Other { what, source: source.into() }
     }
+
+    /// What the system refused for `path`, a folder or a file.
+    pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Self {
+        let (path, reason) = (path.to_owned(), plain(error));
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::Full { path, reason }
+            }
+            _ => Self::Unwritable { path, reason },
+        }
+    }
+}
+
+/// What the system says, without its number.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
 fn name(roles: &[Role]) -> String {

@@ -135,8 +135,7 @@ impl DataDir {
     fn write_known(&self, known: &Known) -> Result<(), StackError> {
         let path = self.root().join(FILE);
         let json = serde_json::to_vec_pretty(known).expect("it has only texts");
-        replace(&path, &json)
-            .map_err(|error| StackError::Unwritable { path, reason: error.to_string() })
+        replace(&path, &json).map_err(|error| StackError::unwritable(&path, &error))
     }
 }
 

@@ -39,10 +39,8 @@ impl Pictures {
         let (root, clock, token) = (dir.root().to_owned(), rt.clone(), token.0.clone());
         let made = rt.blocking(move || FileBlobs::open(&root, &token, clock)).await;
         let made = made.ok_or_else(|| StackError::other("open the pictures", "a panic"))?;
-        let blobs = made.map_err(|error| StackError::Unwritable {
-            path: dir.root().join(FOLDER),
-            reason: error.to_string(),
-        })?;
+        let blobs =
+            made.map_err(|error| StackError::unwritable(&dir.root().join(FOLDER), &error))?;
         Ok(Self { router: serve::router(blobs.clone()), blobs: Some(Arc::new(blobs)) })
     }
 }

@@ -103,9 +103,8 @@ impl Processes {
         let path = dir.root().join("run").join(CONFIG);
         let mut own = config.clone();
         own.serve.drain_delay_ms = own.serve.drain_delay_ms.min(DRAIN_DELAY_MS);
-        replace(&path, own.to_table().to_string().as_bytes()).map_err(|error| {
-            StackError::Unwritable { path: path.clone(), reason: error.to_string() }
-        })?;
+        replace(&path, own.to_table().to_string().as_bytes())
+            .map_err(|error| StackError::unwritable(&path, &error))?;
         let port = |port: u64| u16::try_from(port).unwrap_or(0);
         let ports = (port(config.up.port), port(config.up.admin_port));
         let ports = Arc::new(Mutex::new(ports));

@@ -1,6 +1,10 @@
 //! Condition -> sentence, hint, exit code: one table for everything that can stand in the way.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use crate::support::{
     chirp,
@@ -439,5 +443,41 @@ fn every_condition_has_its_sentence_its_hint_and_its_exit_code() {
             let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
             assert!(left.is_empty(), "{name} left {left:?}");
         }
+    }
+}
+
+/// Fills a disk of a few megabytes, in a namespace of its own that ends with it, and then makes room.
+const ON_A_SMALL_DISK: &str = r#"
+    mount -t tmpfs -o size="$1" tmpfs "$PWD" && cd "$PWD" || exit 99
+    "$0" seed demo
+    code=$?
+    mount -o remount,size=256m "$PWD" && "$0" seed demo 2>/dev/null || exit 98
+    exit $code
+"#;
+
+#[test]
+fn a_seed_that_finds_no_room_says_so_and_goes_on_when_there_is_some() {
+    // As root, or as a user who may be root in a namespace of their own.
+    let ways = [&["--mount"][..], &["--map-root-user", "--mount"]];
+    let may = |way: &&&[&str]| {
+        let mut tried = Command::new("unshare");
+        tried.args(**way).args(["mount", "-t", "tmpfs", "tmpfs", "/mnt"]);
+        tried.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    };
+    let Some(way) = ways.iter().find(may) else {
+        eprintln!("left out: nobody may mount a small disk here");
+        return;
+    };
+    let made = "`.chirp/user.db` cannot be written: database or disk is full";
+    let filled = "`.chirp` cannot be written: ";
+    for (size, sentence) in [("64k", made), ("1m", filled), ("3m", filled)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("unshare");
+        command.args(*way).args(["sh", "-c", ON_A_SMALL_DISK]).arg(chirp(&[]).get_program());
+        let output = command.arg(size).current_dir(folder.path()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(11), "{size}: {said}");
+        let hint = "hint: make room on the disk and run it again, or choose another folder";
+        assert!(said.contains(sentence) && said.contains(hint), "{size}: {said}");
     }
 }

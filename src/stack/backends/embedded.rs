@@ -175,6 +175,7 @@ impl From<OpenError> for StackError {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::NotWritable { path, why } => Self::Unwritable { path, reason: why },
+            OpenError::Full { path, why } => Self::Full { path, reason: why },
             OpenError::Corrupt { path, why } => Self::Corrupt { path, reason: why },
             OpenError::Lost { path, why } => Self::Lost { path, reason: why },
             OpenError::Foreign { path, expected } => {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     domain::{Handle, SessionId, UserId},
-    ports::{KeyStore, StoredKey, keys::signs},
+    ports::StoredKey,
     rt::Rt,
     services::kit::token::{Claims, ISSUER, SigningKey},
 };
@@ -100,16 +100,15 @@ pub struct Written {
 ///
 /// # Errors
 /// [`StackError`]; a file that is there stays as it is.
-pub async fn write(
+pub fn write(
     rt: &Rt,
     path: &Path,
     (order, plan): (&Order, &Plan),
-    keys: &dyn KeyStore,
+    key: &StoredKey,
     password: Option<String>,
     most: u32,
 ) -> Result<Written, StackError> {
     let failed = |why: String| StackError::other("make access tokens", why);
-    let key = signing_key(rt, keys).await?;
     let key = SigningKey::new(&key.kid, &key.seed).ok_or_else(|| failed("a key".to_owned()))?;
     let seed = order.to_string();
     let password = password.or_else(|| known_password(path, &seed));
@@ -137,10 +136,7 @@ pub async fn write(
         let _ = write!(text, "\n{line}");
     }
     text.push('\n');
-    replace(path, text.as_bytes()).map_err(|error| {
-        let (path, reason) = (path.to_owned(), error.to_string());
-        StackError::Unwritable { path, reason }
-    })?;
+    replace(path, text.as_bytes()).map_err(|error| StackError::unwritable(path, &error))?;
     Ok(Written { tokens: users, password: has_password })
 }
 
@@ -148,15 +144,4 @@ fn known_password(path: &Path, seed: &str) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     let head: Head = serde_json::from_str(text.lines().next()?).ok()?;
     head.password.filter(|_| head.seed == seed)
-}
-
-/// The key that signs now; one is made if there is none.
-async fn signing_key(rt: &Rt, keys: &dyn KeyStore) -> Result<StoredKey, StackError> {
-    let failed = |error| StackError::other("read the signing keys", error);
-    let mut known = keys.load().await.map_err(failed)?;
-    if known.is_empty() {
-        known = keys.replace(&[], &[StoredKey::new(rt)]).await.certain().map_err(failed)?;
-    }
-    let key = signs(&known, rt.wall_ms()).cloned();
-    key.ok_or_else(|| StackError::other("read the signing keys", "there is none"))
 }

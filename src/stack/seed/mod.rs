@@ -22,7 +22,10 @@ use super::{DataDir, StackError};
 use crate::{
     adapters::embedded::{Stores, sqlite::Options},
     config::Config,
-    ports::{KeyStore, Outcome, PasswordHash, SeedMark, SeedStore, SeedUser},
+    ports::{
+        KeyStore, Kind, Outcome, PasswordHash, SeedMark, SeedStore, SeedUser, StoreError,
+        StoredKey, keys::signs,
+    },
     rt::{Rt, Shutdown},
     services::user::hash_password,
 };
@@ -133,7 +136,7 @@ impl Target {
                 if !empty.map_err(|error| StackError::other("look into the stores", error))? {
                     return Err(StackError::NotEmpty);
                 }
-                written(self.store.begin(&what).await)?;
+                self.written(self.store.begin(&what).await)?;
                 false
             }
         };
@@ -164,11 +167,40 @@ impl Target {
     ) -> Result<(Seeded, credentials::Written), StackError> {
         let seeded = self.fill(rt, config, known, progress, told).await?;
         let password = seeded.password.as_ref().map(|(text, _)| text.clone());
-        let file = credentials::write(rt, path, known, &*self.keys, password, tokens).await?;
+        let key = self.signing_key(rt).await?;
+        let file = credentials::write(rt, path, known, &key, password, tokens)?;
         if let Some((_, hash)) = &seeded.password {
-            written(self.store.finish(hash).await)?;
+            self.written(self.store.finish(hash).await)?;
         }
         Ok((seeded, file))
+    }
+
+    fn written(&self, outcome: Outcome<()>) -> Result<(), StackError> {
+        outcome.certain().map_err(|error| self.trouble("fill the stores", error))
+    }
+
+    /// Why `what` cannot be done. Of a server that is full its own text says which.
+    fn trouble(&self, what: &'static str, error: StoreError) -> StackError {
+        let folder = self.files.as_ref().and_then(|files| files.user.db.path().parent());
+        match folder {
+            Some(folder) if error.kind == Kind::Full => {
+                StackError::Full { path: folder.to_owned(), reason: error.message }
+            }
+            _ => StackError::other(what, error),
+        }
+    }
+
+    /// The key that signs now; one is made if there is none.
+    async fn signing_key(&self, rt: &Rt) -> Result<StoredKey, StackError> {
+        const WHAT: &str = "read the signing keys";
+        let failed = |error| self.trouble(WHAT, error);
+        let mut known = self.keys.load().await.map_err(failed)?;
+        if known.is_empty() {
+            known =
+                self.keys.replace(&[], &[StoredKey::new(rt)]).await.certain().map_err(failed)?;
+        }
+        let key = signs(&known, rt.wall_ms()).cloned();
+        key.ok_or_else(|| StackError::other(WHAT, "there is none"))
     }
 
     async fn users(
@@ -188,7 +220,7 @@ impl Target {
                 pairs: plan.pairs(user).collect(),
                 tweets: std::mem::take(&mut tweets[user as usize]),
             });
-            written(self.store.users(batch.collect()).await)?;
+            self.written(self.store.users(batch.collect()).await)?;
             progress(Part { name: "users", done: u64::from(range.end), of });
         }
         Ok(())
@@ -204,7 +236,7 @@ impl Target {
         for first in (0..of).step_by(BATCH_TWEETS) {
             goes_on(told)?;
             let end = of.min(first + BATCH_TWEETS);
-            written(self.store.tweets(plan.bodies(first..end).collect()).await)?;
+            self.written(self.store.tweets(plan.bodies(first..end).collect()).await)?;
             progress(Part { name: "tweets", done: end as u64, of: of as u64 });
         }
         Ok(())
@@ -233,10 +265,6 @@ fn goes_on(told: &Shutdown) -> Result<(), StackError> {
     if told.is_cancelled() { Err(StackError::Stopped) } else { Ok(()) }
 }
 
-fn written(outcome: Outcome<()>) -> Result<(), StackError> {
-    outcome.certain().map_err(|error| StackError::other("fill the stores", error))
-}
-
 async fn new_password(rt: &Rt, config: &Config) -> Result<(String, PasswordHash), StackError> {
     let text = format!("{:016x}", rt.random_u64());
     let hash = hash_password(rt, &config.services.auth, text.clone()).await;
@@ -260,5 +288,32 @@ pub(super) fn refuse_unfinished(mark: Option<SeedMark>) -> Result<(), StackError
     match mark {
         Some(mark) if !mark.done => Err(StackError::HalfSeeded(mark.what)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rt::tokio_rt::TokioRuntime;
+
+    #[tokio::test]
+    async fn a_store_without_room_is_told_with_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let (rt, dir) = (TokioRuntime::handle(), DataDir::at(folder.path()));
+        let (order, config) = (Order::of("demo"), Config::default());
+        let plan = make(&rt, &order).await.unwrap();
+        let target = Target::files(&rt, &dir).await.unwrap();
+        let limit = |conn: &rusqlite::Connection| {
+            conn.query_row("pragma max_page_count = 60", [], |_| Ok(())).map_err(Into::into)
+        };
+        let limited = &target.files.as_ref().unwrap().tweet.db;
+        limited.write("test", limit).await.certain().unwrap();
+        let (path, never) = (folder.path().join(credentials::FILE), Shutdown::new());
+        let (known, wanted) = ((&order, &plan), (path.as_path(), 1));
+        let ended = target.fill_whole(&rt, &config, known, wanted, &|_| (), &never).await;
+        let Err(StackError::Full { path, reason }) = ended else { panic!("{ended:?}") };
+        assert_eq!(path, folder.path());
+        assert!(reason.contains("full"), "{reason}");
+        target.close(&rt).await;
     }
 }

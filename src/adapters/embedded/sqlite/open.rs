@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::Read as _,
+    io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     thread,
@@ -58,6 +58,14 @@ pub enum OpenError {
         /// What the system says.
         why: String,
     },
+    /// There is no room for it.
+    #[error("{path} cannot be written: {why}")]
+    Full {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        why: String,
+    },
     /// The file is damaged, or no database at all.
     #[error("{path} is damaged: {why}")]
     Corrupt {
@@ -102,8 +110,12 @@ pub enum OpenError {
 
 impl OpenError {
     /// The error of a folder or file on which the system refused something.
-    pub fn not_writable(path: &Path, why: &std::io::Error) -> Self {
-        Self::NotWritable { path: path.to_owned(), why: why.to_string() }
+    pub fn not_writable(path: &Path, why: &io::Error) -> Self {
+        let (path, kind, why) = (path.to_owned(), why.kind(), why.to_string());
+        match kind {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path, why },
+            _ => Self::NotWritable { path, why },
+        }
     }
 
     /// The error of a folder in the place of a file.
@@ -119,9 +131,9 @@ impl OpenError {
                 ErrorCode::CannotOpen
                 | ErrorCode::ReadOnly
                 | ErrorCode::PermissionDenied
-                | ErrorCode::DiskFull
                 | ErrorCode::SystemIoFailure,
             ) => Self::NotWritable { path, why: error.to_string() },
+            Some(ErrorCode::DiskFull) => Self::Full { path, why: error.to_string() },
             _ => Self::Corrupt { path, why: error.to_string() },
         }
     }
@@ -141,7 +153,7 @@ pub(super) fn writer(
     // Its owner's alone, and so are the files that SQLite puts beside it, whatever the folder allows.
     let mut options = OpenOptions::new();
     let made = options.write(true).create(true).truncate(false).mode(0o600).open(path);
-    made.map_err(|error| OpenError::NotWritable { path: path.to_owned(), why: error.to_string() })?;
+    made.map_err(|error| OpenError::not_writable(path, &error))?;
     let mut conn = Connection::open_with_flags(path, flags).map_err(fail)?;
     settle(&mut conn).map_err(fail)?;
     if conn.is_readonly("main").map_err(fail)? {

@@ -124,6 +124,7 @@ struct Inner {
     store_up: Family<ServerLabels, Gauge>,
     store_calls: Family<CallLabels, Histogram, fn() -> Histogram>,
     shed: Family<RoleLabels, Counter>,
+    uncounted: Family<RoleLabels, Counter>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -165,6 +166,7 @@ impl Metrics {
             store_up: Family::default(),
             store_calls: Family::new_with_constructor(latency),
             shed: Family::default(),
+            uncounted: Family::default(),
         };
         inner.register();
         Self(Arc::new(inner))
@@ -250,6 +252,11 @@ impl Metrics {
         self.0.shed.get_or_create(&RoleLabels { role: role.as_str() }).inc();
     }
 
+    /// No rate limit counted a call, as its token says.
+    pub fn uncounted(&self, role: Role) {
+        self.0.uncounted.get_or_create(&RoleLabels { role: role.as_str() }).inc();
+    }
+
     /// Everything, in the `OpenMetrics` text format.
     #[must_use]
     pub fn render(&self) -> String {
@@ -324,6 +331,7 @@ impl Inner {
         let calls = "Calls of servers that keep data";
         r.register_with_unit("store_call", calls, Unit::Seconds, self.store_calls.clone());
         r.register("shed", "Requests turned away by a full role", self.shed.clone());
+        r.register("uncounted", "Calls that no rate limit counted", self.uncounted.clone());
     }
 }
 
@@ -340,6 +348,7 @@ mod tests {
         metrics.cache(Cache::Home, 2, 1);
         metrics.fanout(403, 7);
         metrics.kept(404);
+        metrics.uncounted(Role::Gateway);
         metrics.queue(Queue::Bulk, QueueStats { depth: 5, ..QueueStats::default() });
         let text = metrics.render();
         for line in [
@@ -349,6 +358,7 @@ mod tests {
             "chirp_deliveries_total 403",
             "chirp_writes_saved_total 7",
             "chirp_home_rows_total 404",
+            r#"chirp_uncounted_total{role="gateway"} 1"#,
             r#"chirp_queue_depth{lane="bulk"} 5"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -23,7 +23,8 @@ use super::{
     Common,
     answers::{Code, Fault},
     calls::Calls,
-    token::{TokenError, VerifyingKeys},
+    token::{Claims, TokenError, VerifyingKeys},
+    uncounted::Failures,
 };
 use crate::{
     domain::{DisplayName, Handle, SessionId, UserId},
@@ -63,6 +64,8 @@ pub struct Verified {
     pub name: DisplayName,
     /// The token ends then, in milliseconds since the Unix epoch.
     pub expires_at_ms: u64,
+    /// No rate limit counts their calls ([`super::uncounted`]).
+    pub uncounted: bool,
 }
 
 /// A token's text with its owner: the text is compared on every hit, as the cache is keyed by a
@@ -87,6 +90,10 @@ pub struct Verifier {
     /// Revoked sessions, with the time at which their last token has ended.
     revoked: RwLock<BTreeMap<SessionId, u64>>,
     ready: watch::Sender<bool>,
+    /// Somebody waits for keys where nobody asks for them unless they are needed.
+    wanted: tokio::sync::Notify,
+    /// Checks of a claim that failed, by address.
+    pub(super) failures: Failures,
 }
 
 impl Verifier {
@@ -111,12 +118,30 @@ impl Verifier {
             asked: tokio::sync::Mutex::default(),
             revoked: RwLock::default(),
             ready: watch::Sender::new(false),
+            wanted: tokio::sync::Notify::new(),
+            failures: Failures::default(),
         }
     }
 
     /// `true` once tokens can be checked: keys are held, and revocations were heard once.
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
+    }
+
+    /// Waits until tokens can be checked, `limit` at most; whether they can.
+    pub(super) async fn ready_within(&self, limit: Duration) -> bool {
+        if *self.ready.borrow() {
+            return true;
+        }
+        self.wanted.notify_one();
+        let mut ready = self.ready.subscribe();
+        let heard = self.common.rt.timeout(limit, ready.wait_for(|ready| *ready)).await;
+        heard.is_ok_and(|heard| heard.is_ok())
+    }
+
+    /// The time.
+    pub(super) fn now(&self) -> Instant {
+        self.common.rt.now()
     }
 
     /// The owner of the token in an `Authorization` header.
@@ -146,7 +171,7 @@ impl Verifier {
         self.seen(hash_of(token), token).filter(|owner| self.still_valid(owner))
     }
 
-    fn seen(&self, hash: u64, token: &str) -> Option<Arc<Verified>> {
+    pub(super) fn seen(&self, hash: u64, token: &str) -> Option<Arc<Verified>> {
         let known = self.known.get(&hash).filter(|known| *known.0 == *token)?;
         Some(Arc::clone(&known.1))
     }
@@ -166,6 +191,22 @@ impl Verifier {
 
     /// Runs until the shutdown: keys every [`KEYS_REFRESH`], revocations every poll.
     pub async fn run(&self) {
+        self.run_from(START_POLL).await;
+    }
+
+    /// Runs from the moment on when somebody first waits in [`Self::ready_within`]. Nobody else waits,
+    /// so if the user role does not answer it is asked no more often than at any time.
+    pub(super) async fn run_when_wanted(&self) {
+        tokio::select! {
+            biased;
+            () = self.common.shutdown.cancelled() => return,
+            () = self.wanted.notified() => {}
+        }
+        self.run_from(Duration::MAX).await;
+    }
+
+    /// Asks every `start_poll`, if that is less than the poll, until it is ready.
+    async fn run_from(&self, start_poll: Duration) {
         let poll = self.common.config.auth.revocation_poll();
         let life_ms = self.common.config.auth.access_ttl_s * 1_000;
         let mut since = self.common.rt.wall_ms().saturating_sub(life_ms + OVERLAP_MS);
@@ -188,7 +229,7 @@ impl Verifier {
                 }
                 None => {}
             }
-            let pause = if *self.ready.borrow() { poll } else { poll.min(START_POLL) };
+            let pause = if *self.ready.borrow() { poll } else { poll.min(start_poll) };
             tokio::select! {
                 biased;
                 () = self.common.shutdown.cancelled() => return,
@@ -217,15 +258,28 @@ impl Verifier {
         };
         let claims =
             claims.map_err(|error| Fault::from(Code::Unauthorized).detail(error.text()))?;
+        Ok(self.remember(hash, token, claims))
+    }
+
+    /// The owner of a token that a key signed which is held, for a caller who can do without: nobody is
+    /// asked for another key.
+    pub(super) fn check(&self, hash: u64, token: &str) -> Option<Arc<Verified>> {
+        let keys = Arc::clone(&self.keys.read());
+        let claims = keys.verify(token).ok()?;
+        Some(self.remember(hash, token, claims))
+    }
+
+    fn remember(&self, hash: u64, token: &str, claims: Claims) -> Arc<Verified> {
         let owner = Arc::new(Verified {
             user: claims.sub,
             session: claims.sid,
             handle: claims.handle,
             name: claims.name,
             expires_at_ms: claims.exp.saturating_mul(1_000),
+            uncounted: claims.uncounted,
         });
         self.known.insert(hash, Arc::new((token.into(), Arc::clone(&owner))));
-        Ok(owner)
+        owner
     }
 
     /// Asks for keys because a token names an unknown one, unless that was done just now.
@@ -292,14 +346,14 @@ impl TokenError {
 }
 
 /// The token of a `Bearer` header (RFC 6750; the scheme's case does not matter).
-fn bearer(header: &HeaderValue) -> Option<&str> {
+pub(super) fn bearer(header: &HeaderValue) -> Option<&str> {
     let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
 /// Hashes the end of the token, which is its signature: enough to tell tokens apart.
-fn hash_of(token: &str) -> u64 {
+pub(super) fn hash_of(token: &str) -> u64 {
     let bytes = token.as_bytes();
     Hasher::default().hash_one(&bytes[bytes.len().saturating_sub(32)..])
 }

@@ -89,9 +89,14 @@ impl Shared {
         // The address comes first, so that whoever calls too often costs no check of a token. The
         // owner of one that was checked before is counted with it: a round trip less.
         let public = spot.access == Access::Public;
-        let caller = if public { None } else { self.verifier.recall(head.authorization) };
-        let (address, user) = (info.address_key(), caller.as_deref().map(user_key));
-        let of_address = (!info.vouched).then(|| self.of_address(&address));
+        let mut caller = if public { None } else { self.verifier.recall(head.authorization) };
+        // Nor does whoever claims not to be counted cost more than a few.
+        if caller.is_none() && !info.vouched {
+            caller = self.verifier.uncounted(head.authorization, info.address).await;
+        }
+        let uncounted = caller.as_deref().is_some_and(|caller| caller.uncounted);
+        let (address, user) = (info.address_key(), caller.as_deref().and_then(user_key));
+        let of_address = (!info.vouched && !uncounted).then(|| self.of_address(&address));
         let of_user = user.as_deref().map(|user| self.of_user(user));
         let calls: Vec<Counted<'_>> = of_address.into_iter().chain(of_user).collect();
         let mut standings = limits::count(&self.common, &calls).await.into_iter();
@@ -100,6 +105,9 @@ impl Shared {
             && let Err(fault) = standing.check()
         {
             return Ruling { standing: Some(standing), fault: Some(fault) };
+        }
+        if uncounted {
+            self.common.metrics.uncounted(self.common.role);
         }
         if public {
             return Ruling { standing: None, fault: None };
@@ -112,11 +120,20 @@ impl Shared {
                 Ok(caller) => caller,
                 Err(fault) => return Ruling::refuse(fault),
             };
-            let user = user_key(&caller);
+            let standing = self.count_user(&caller).await;
             info.caller = Some(caller);
-            limits::count(&self.common, &[self.of_user(&user)]).await.pop()
+            standing
         };
         Ruling { standing, fault: standing.and_then(|standing| standing.check().err()) }
+    }
+
+    /// Counts a call of one whose token was not known before.
+    async fn count_user(&self, caller: &Verified) -> Option<Standing> {
+        let Some(user) = user_key(caller) else {
+            self.common.metrics.uncounted(self.common.role);
+            return None;
+        };
+        limits::count(&self.common, &[self.of_user(&user)]).await.pop()
     }
 
     fn of_address<'a>(&self, key: &'a str) -> Counted<'a> {
@@ -130,9 +147,9 @@ impl Shared {
     }
 }
 
-/// The key under which a user's calls are counted.
-fn user_key(caller: &Verified) -> String {
-    format!("user:{}", caller.user)
+/// The key under which a user's calls are counted; `None` if they are not.
+fn user_key(caller: &Verified) -> Option<String> {
+    (!caller.uncounted).then(|| format!("user:{}", caller.user))
 }
 
 /// What [`Shared::authorize`] looks at.

@@ -22,6 +22,9 @@ pub mod routes;
 #[cfg(test)]
 mod tests;
 pub mod token;
+mod uncounted;
+#[cfg(test)]
+mod uncounted_tests;
 
 pub use answers::{Code, Fault};
 pub use call::{Call, Caller};

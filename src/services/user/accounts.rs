@@ -224,6 +224,8 @@ impl Accounts {
             exp: iat + expires_in_s,
             iss: ISSUER.to_owned(),
             aud: ISSUER.to_owned(),
+            // Whoever signs up or logs in is counted, whatever token they came with.
+            uncounted: false,
         };
         let access_token = self.keys.sign(&claims)?;
         Ok(Session { user: user(account), access_token, expires_in_s, refresh_token })

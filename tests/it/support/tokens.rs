@@ -38,6 +38,7 @@ pub fn claims(user: &User) -> Claims {
         exp: iat + 300,
         iss: ISSUER.to_owned(),
         aud: ISSUER.to_owned(),
+        uncounted: false,
     }
 }
 

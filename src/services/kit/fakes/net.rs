@@ -201,6 +201,7 @@ impl Issuer {
             exp: iat + 300,
             iss: ISSUER.to_owned(),
             aud: ISSUER.to_owned(),
+            uncounted: false,
         }
     }
 

@@ -25,7 +25,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
         "stack",
         &["graph", "services", "adapters", "ports", "wire", "domain", "rt", "config", "telemetry"],
     ),
-    ("load", &["stack", "graph", "wire", "domain", "rt", "config", "telemetry"]),
+    ("load", &["stack", "services", "graph", "wire", "domain", "rt", "config", "telemetry"]),
     (
         "cli",
         &[

@@ -218,6 +218,7 @@ pub(crate) fn tokens(key: &StoredKey, accounts: &[Account]) -> Vec<String> {
             exp: now + TOKEN_S,
             iss: ISSUER.to_owned(),
             aud: ISSUER.to_owned(),
+            uncounted: false,
         };
         key.sign(&claims).unwrap()
     };

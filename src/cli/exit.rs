@@ -100,7 +100,8 @@ impl Exit {
     /// What a verdict of a load says.
     #[must_use]
     pub(crate) fn of_load(code: u8) -> Self {
-        let found = [Self::Invalid, Self::Audit, Self::Slo].into_iter().find(|exit| exit.code() == code);
+        let found =
+            [Self::Invalid, Self::Audit, Self::Slo].into_iter().find(|exit| exit.code() == code);
         found.unwrap_or(Self::Ok)
     }
 
@@ -128,7 +129,9 @@ impl Exit {
             Self::Backends => "the data folder was used with other backends",
             Self::Seed => "the data set is not empty, or holds another seed or a part of one",
             Self::Strategy => "the data set has another fan-out strategy",
-            Self::Invalid => "the figures of a load say nothing: the driver was late, or it was cut short",
+            Self::Invalid => {
+                "the figures of a load say nothing: the driver was late, or it was cut short"
+            }
             Self::Audit => "a load found a broken promise",
             Self::Slo => "a load missed an objective",
         }

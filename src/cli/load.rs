@@ -25,8 +25,9 @@ use crate::{
         connection::Target,
         population::{NoPopulation, Population},
         profile::{self, Profile},
-        report::Report,
+        report::{Report, html, text},
         run::{NoRun, Order, Progress},
+        slo::Slo,
         stats::Tick,
     },
     rt::tokio_rt::TokioRuntime,
@@ -48,7 +49,7 @@ pub(crate) struct Args {
     /// A profile: a file of TOML, or the name of one that is built in (`steady`)
     #[arg(long, value_name = "FILE", default_value = "steady")]
     profile: String,
-    /// Root of the API, such as http://127.0.0.1:8080 [default: what runs on the data folder]
+    /// Root of the API, such as `http://127.0.0.1:8080` [default: what runs on the data folder]
     #[arg(long, value_name = "URL")]
     target: Option<String>,
     /// An admin listener, such as 127.0.0.1:8081; may be repeated [default: those of the data folder]
@@ -98,6 +99,15 @@ pub(crate) struct Args {
 /// Runs the verb.
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let profile = profile(args)?;
+    let ops: Vec<_> = profile.mix.shares.iter().map(|&(op, _)| op).collect();
+    let slo = profile.slo.iter().map(|text| Slo::parse(text, &ops)).collect::<Result<Vec<_>, _>>();
+    let slo = slo.map_err(|error| {
+        Failure::new(
+            Exit::Usage,
+            error.to_string(),
+            "such as `timeline.p99 < 50ms`; see docs/load.md",
+        )
+    })?;
     let dir = context.data_dir()?;
     let (named, target, admins) = target(args, &dir)?;
     for path in [&args.json, &args.html].into_iter().flatten() {
@@ -114,9 +124,13 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         named,
         admins,
         population: Arc::new(population),
+        slo,
         workers: args.workers,
         audit: !args.no_audit,
-        command: std::env::args().map(|word| quoted(Path::new(&word))).collect::<Vec<_>>().join(" "),
+        command: std::env::args()
+            .map(|word| quoted(Path::new(&word)))
+            .collect::<Vec<_>>()
+            .join(" "),
         tag: rt.random_u64(),
     };
     let live = Live::new(context.printer, args);
@@ -144,16 +158,16 @@ fn profile(args: &Args) -> Result<Profile, Failure> {
         let hint = format!("built in are {}; docs/load.md explains a profile", names.join(", "));
         Failure::new(Exit::Usage, sentence, hint)
     };
-    let mut found = match Profile::built_in(&args.profile) {
-        Some(found) => found,
-        None => {
-            let path = Path::new(&args.profile);
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| usage(format!("cannot read the profile `{}`: {error}", path.display())))?;
-            let name = path.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-            Profile::parse(&text, &name)
-                .map_err(|error| usage(format!("the profile `{}`: {error}", path.display())))?
-        }
+    let mut found = if let Some(found) = Profile::built_in(&args.profile) {
+        found
+    } else {
+        let path = Path::new(&args.profile);
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            usage(format!("cannot read the profile `{}`: {error}", path.display()))
+        })?;
+        let name = path.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        Profile::parse(&text, &name)
+            .map_err(|error| usage(format!("the profile `{}`: {error}", path.display())))?
     };
     if let Some(times) = args.times {
         if !(times.is_finite() && times > 0.0) {
@@ -170,7 +184,10 @@ fn profile(args: &Args) -> Result<Profile, Failure> {
     found.slo.extend(args.slo.iter().cloned());
     found.check().map_err(|error| usage(error.0))?;
     if !(1..=WORKERS_MAX).contains(&args.workers) {
-        return Err(usage(format!("`--workers` is {}; allowed are 1 to {WORKERS_MAX}", args.workers)));
+        return Err(usage(format!(
+            "`--workers` is {}; allowed are 1 to {WORKERS_MAX}",
+            args.workers
+        )));
     }
     Ok(found)
 }
@@ -239,7 +256,7 @@ fn told(printer: Printer, args: &Args, report: &Report) -> Result<Exit, Failure>
     let json = serde_json::to_string_pretty(report).expect("a report has only string keys");
     let mut failed = None;
     if let Some(path) = &args.html {
-        failed = written(path, &html(report)).err();
+        failed = written(path, &html::page(report)).err();
     }
     match &args.json {
         Some(path) if path == Path::new("-") => printer.data(&json)?,
@@ -247,7 +264,7 @@ fn told(printer: Printer, args: &Args, report: &Report) -> Result<Exit, Failure>
         None => {}
     }
     if args.json.as_deref() != Some(Path::new("-")) {
-        for line in summary(report) {
+        for line in text::summary(report) {
             printer.data(&line)?;
         }
     }
@@ -255,14 +272,6 @@ fn told(printer: Printer, args: &Args, report: &Report) -> Result<Exit, Failure>
         Some(failure) => Err(failure),
         None => Ok(Exit::of_load(report.verdict.exit)),
     }
-}
-
-fn html(_report: &Report) -> String {
-    String::new()
-}
-
-fn summary(report: &Report) -> Vec<String> {
-    vec![format!("{:?}", report.verdict)]
 }
 
 fn written(path: &Path, text: &str) -> Result<(), Failure> {
@@ -321,7 +330,7 @@ fn line(second: u64, of: u64, tick: &Tick, violations: u64) -> String {
     let second_of = tick.second();
     let slowest = second_of.operations.iter().max_by_key(|(_, figures)| figures.p99_us);
     let slowest = slowest.map_or_else(String::new, |(name, figures)| {
-        format!(", slowest p99 {:.1} ms ({name})", figures.p99_us as f64 / 1e3)
+        format!(", slowest p99 {} ({name})", text::time(figures.p99_us))
     });
     format!(
         "{:>4} of {of} s: {} due, {} answered, {} errors{slowest}, {violations} violations",
@@ -343,13 +352,17 @@ impl From<NoPopulation> for Failure {
 impl From<NoRun> for Failure {
     fn from(error: NoRun) -> Self {
         let (exit, hint) = match &error {
-            NoRun::Unreachable { .. } => (Exit::NotRunning, "`chirp up` starts one; `--target` names another"),
+            NoRun::Unreachable { .. } => {
+                (Exit::NotRunning, "`chirp up` starts one; `--target` names another")
+            }
             NoRun::Refused { .. } => (
                 Exit::Failure,
                 "the tokens must be of the data set that runs: see `--credentials`; `chirp logs` may say more",
             ),
             NoRun::TooLong(_) => (Exit::Usage, "make the run shorter, or post less"),
-            NoRun::System(_) => (Exit::Resources, "raise the limit of open files: `ulimit -n 20000`"),
+            NoRun::System(_) => {
+                (Exit::Resources, "raise the limit of open files: `ulimit -n 20000`")
+            }
             NoRun::Begin(_) => (Exit::Failure, "`chirp doctor` looks at what runs"),
         };
         Self::new(exit, error.to_string(), hint)

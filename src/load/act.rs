@@ -65,17 +65,21 @@ type Result = std::result::Result<Answer, NoAnswer>;
 
 impl Actor<'_> {
     /// Does it; `below` is where a page below the last one begins.
-    pub async fn act(&self, connection: &mut Connection, due: &Due, below: Option<TweetId>) -> Done {
+    pub async fn act(
+        &self,
+        connection: &mut Connection,
+        due: &Due,
+        below: Option<TweetId>,
+    ) -> Done {
         let user = due.user;
         match due.action {
             Action::Timeline => self.page(connection, user, List::Home, None).await,
             Action::Scroll => self.page(connection, user, List::Home, below).await,
-            Action::Author(author) => {
-                self.page(connection, user, List::Author(author), None).await
-            }
+            Action::Author(author) => self.page(connection, user, List::Author(author), None).await,
             Action::Profile(other) => {
                 let path = format!("/users/{}", self.handle(other));
-                let (answer, sent, ended) = self.call(connection, user, Method::GET, &path, None).await;
+                let (answer, sent, ended) =
+                    self.call(connection, user, Method::GET, &path, None).await;
                 done(outcome(&answer, &[200]), sent, ended)
             }
             Action::Post(post) => self.post(connection, user, post).await,

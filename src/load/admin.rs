@@ -26,7 +26,7 @@ const COUNTERS: [&str; 7] = [
     "chirp_home_rows_total",
     "chirp_shed_total",
     "chirp_store_errors_total",
-    "chirp_exempt_calls_total",
+    "chirp_uncounted_total",
 ];
 
 /// Settings that figures depend on.
@@ -120,7 +120,11 @@ async fn waiting(admins: &[SocketAddr]) -> Option<String> {
         };
         for lane in &queues.lanes {
             if lane.depth + lane.in_flight > 0 {
-                return Some(format!("{} messages wait in {}", lane.depth + lane.in_flight, lane.lane));
+                return Some(format!(
+                    "{} messages wait in {}",
+                    lane.depth + lane.in_flight,
+                    lane.lane
+                ));
             }
         }
         if let Some(outbox) = queues.outboxes.iter().find(|outbox| outbox.unsent > 0) {

@@ -15,7 +15,10 @@ impl Alarm {
     ///
     /// # Errors
     /// If the system gives no timer.
-    #[expect(deprecated, reason = "what is passed owns its descriptor, and the newer way is unsafe")]
+    #[expect(
+        deprecated,
+        reason = "what is passed owns its descriptor, and the newer way is unsafe"
+    )]
     pub fn new() -> io::Result<Self> {
         use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;

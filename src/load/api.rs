@@ -100,7 +100,7 @@ impl<'a> Api<'a> {
         if let Some(before) = before {
             path = format!("{path}&before={before}");
         }
-        let mut last = "a degraded page".to_owned();
+        let mut why = "a degraded page".to_owned();
         for _ in 0..TRIES {
             let asked_us = self.ledger.us(Instant::now());
             let answer = self.call(reader, Method::GET, &path, None).await?;
@@ -111,12 +111,12 @@ impl<'a> Api<'a> {
                 200 => tokio::time::sleep(PAUSE).await,
                 _ if answer.kind() == "blocked" => return Ok(Listed::Blocked),
                 _ => {
-                    last = answer.kind();
+                    why = answer.kind();
                     break;
                 }
             }
         }
-        Err(format!("{path}: {last}"))
+        Err(format!("{path}: {why}"))
     }
 }
 

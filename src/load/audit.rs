@@ -76,7 +76,8 @@ pub async fn audit(ledger: &Ledger, target: &Target, scope: &Scope) -> Result<Au
         }
         Ok::<_, String>(digests)
     });
-    let mut digests: Vec<(u32, u64, String)> = try_join_all(walks).await?.into_iter().flatten().collect();
+    let mut digests: Vec<(u32, u64, String)> =
+        try_join_all(walks).await?.into_iter().flatten().collect();
     digests.sort_unstable();
     let mut hash = Sha256::new();
     for (reader, deliveries, digest) in &digests {
@@ -135,7 +136,12 @@ impl<'a> Books<'a> {
     }
 
     /// Walks a list down to the beginning of the run.
-    async fn walk(&self, api: &mut Api<'_>, reader: u32, list: List) -> Result<Option<Shown>, String> {
+    async fn walk(
+        &self,
+        api: &mut Api<'_>,
+        reader: u32,
+        list: List,
+    ) -> Result<Option<Shown>, String> {
         let mut random = Random::new(u64::from(reader) << 8 | 1);
         let (mut shown, mut before) = (Shown::new(), None);
         loop {
@@ -155,9 +161,16 @@ impl<'a> Books<'a> {
             }
             let below = read.page.tweets.last().is_some_and(|last| last.id < self.ledger.first);
             match read.page.next {
-                Some(next) if !below && before.is_none_or(|before| next < before) => before = Some(next),
+                Some(next) if !below && before.is_none_or(|before| next < before) => {
+                    before = Some(next);
+                }
                 Some(next) if !below => {
-                    self.found(Kind::CursorRepeat, None, reader, format!("the cursor {next} leads nowhere"));
+                    self.found(
+                        Kind::CursorRepeat,
+                        None,
+                        reader,
+                        format!("the cursor {next} leads nowhere"),
+                    );
                     return Ok(Some(shown));
                 }
                 _ => return Ok(Some(shown)),
@@ -167,9 +180,8 @@ impl<'a> Books<'a> {
 
     fn found(&self, kind: Kind, post: Option<u32>, reader: u32, about: String) {
         let seen_us = self.ledger.us(Instant::now());
-        let evidence =
-            Evidence { kind, post, tweet: None, author: None, reader, seen_us, about };
-        self.ledger.found(evidence);
+        let evidence = Evidence { kind, post, tweet: None, author: None, reader, seen_us, about };
+        self.ledger.found(&evidence);
     }
 
     /// A home timeline: reader, deliveries that had to be there, digest.
@@ -177,12 +189,16 @@ impl<'a> Books<'a> {
         let shown = self.walk(api, reader, List::Home).await?.unwrap_or_default();
         let mut truth = BTreeMap::new();
         let mut deliveries = 0;
-        let there: std::collections::BTreeSet<u32> = shown.iter().map(|&(number, _)| number).collect();
+        let there: std::collections::BTreeSet<u32> =
+            shown.iter().map(|&(number, _)| number).collect();
         for author in self.seen_by(reader) {
             for (number, id) in self.must(author) {
                 deliveries += 1;
-                if !there.contains(&number) && self.follows(api, &mut truth, reader, author).await? {
-                    let about = format!("home timeline: tweet {id} is not there once all has been delivered");
+                if !there.contains(&number) && self.follows(api, &mut truth, reader, author).await?
+                {
+                    let about = format!(
+                        "home timeline: tweet {id} is not there once all has been delivered"
+                    );
                     self.found(Kind::Missing, Some(number), reader, about);
                 }
             }
@@ -255,7 +271,8 @@ impl<'a> Books<'a> {
             && !self.follows(api, truth, reader, post.author).await?
         {
             let kind = if pair.by_block { Kind::BlockedShown } else { Kind::UnfollowedShown };
-            let about = "home timeline: the author is hidden, once all has been delivered".to_owned();
+            let about =
+                "home timeline: the author is hidden, once all has been delivered".to_owned();
             self.found(kind, Some(number), reader, about);
         }
         Ok(())

@@ -185,7 +185,11 @@ impl Ledger {
     #[must_use]
     pub fn new(population: Arc<Population>, tag: Tag, first: TweetId, began: Instant) -> Self {
         let users = population.users.len();
-        let facts = Facts { own: vec![0; users], newest: vec![Newest::default(); users], ..Facts::default() };
+        let facts = Facts {
+            own: vec![0; users],
+            newest: vec![Newest::default(); users],
+            ..Facts::default()
+        };
         let (facts, tally, found) = (RwLock::new(facts), Mutex::default(), Mutex::default());
         Self { population, tag, began, first, facts, tally, found }
     }
@@ -332,12 +336,8 @@ impl Ledger {
         let (low, high) = pair(user, other);
         let of = |follows: bool| if follows { Sees::Yes } else { Sees::No };
         let (a, b) = (self.population.follows(low, high), self.population.follows(high, low));
-        let fresh = Pair {
-            sees: [of(a), of(b)],
-            hidden_us: [None; 2],
-            blocked: Sees::No,
-            by_block: false,
-        };
+        let fresh =
+            Pair { sees: [of(a), of(b)], hidden_us: [None; 2], blocked: Sees::No, by_block: false };
         change(self.facts.write().pairs.entry((low, high)).or_insert(fresh));
     }
 
@@ -428,7 +428,7 @@ impl Ledger {
     }
 
     /// Puts evidence down; the same of the same is counted once.
-    pub fn found(&self, evidence: Evidence) {
+    pub fn found(&self, evidence: &Evidence) {
         let violation = evidence.violation(self);
         let mut found = self.found.lock();
         if found.known.len() < VIOLATIONS_MAX * 100

@@ -40,16 +40,22 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn found(&self, kind: Kind, tweet: &Tweet<'_>, about: impl Into<String>) {
+    fn found(&self, kind: Kind, tweet: &Tweet<'_>, about: impl AsRef<str>) {
         let post = match self.ledger.tag.origin(&tweet.text) {
             Origin::Post(post) => Some(post),
             Origin::Driver | Origin::Foreign => None,
         };
         let author = self.ledger.population.rank(tweet.author.id);
-        self.put(kind, post, Some((tweet.id, author)), about.into());
+        self.put(kind, post, Some((tweet.id, author)), about.as_ref());
     }
 
-    fn put(&self, kind: Kind, post: Option<u32>, tweet: Option<(TweetId, Option<u32>)>, about: String) {
+    fn put(
+        &self,
+        kind: Kind,
+        post: Option<u32>,
+        tweet: Option<(TweetId, Option<u32>)>,
+        about: &str,
+    ) {
         let list = match self.read.list {
             List::Home => "home timeline".to_owned(),
             List::Author(author) => {
@@ -57,7 +63,7 @@ impl Judge<'_> {
                 format!("timeline of {handle}")
             }
         };
-        self.ledger.found(Evidence {
+        self.ledger.found(&Evidence {
             kind,
             post,
             tweet: tweet.map(|(id, _)| id),
@@ -109,7 +115,11 @@ impl Judge<'_> {
                 return self.found(Kind::Phantom, tweet, "it was not sent, or refused");
             }
             (Posted::Acknowledged, Some(id)) if id != tweet.id => {
-                return self.found(Kind::Duplicate, tweet, format!("the post was answered as {id}"));
+                return self.found(
+                    Kind::Duplicate,
+                    tweet,
+                    format!("the post was answered as {id}"),
+                );
             }
             (Posted::Acknowledged | Posted::Unknown, _) => {}
         }
@@ -156,7 +166,7 @@ impl Judge<'_> {
         let Some(id) = post.id.filter(|_| post.deleted == Deleted::No) else { return };
         if post.at_us < self.read.asked_us && self.must_show(id) {
             let author = Some(self.read.reader);
-            let about = "it was acknowledged before the page was asked for".to_owned();
+            let about = "it was acknowledged before the page was asked for";
             self.put(Kind::OwnUnseen, Some(number), Some((id, author)), about);
         }
     }
@@ -179,7 +189,7 @@ impl Judge<'_> {
             || self.ledger.pair(self.read.reader, post.author).is_none();
         if post.deleted == Deleted::No && visible {
             let about = format!("a page that came after {} ms had it", known.came_us / 1_000);
-            self.put(Kind::WentBack, Some(known.post), Some((known.id, Some(post.author))), about);
+            self.put(Kind::WentBack, Some(known.post), Some((known.id, Some(post.author))), &about);
         }
     }
 }

@@ -197,7 +197,7 @@ mod tests {
         }
         let mix = Mix::named("deathstar").unwrap();
         let posts = (1..=1_000).filter(|n| mix.at(f64::from(*n) / 1_000.0) == Op::Post).count();
-        assert_eq!(posts, 100);
+        assert!((99..=101).contains(&posts), "{posts}");
         assert!(Mix::named("nothing").is_none());
         assert!(Mix::of([(Op::Post, 0.0)], Actors::Skewed).is_none());
         assert!(Mix::of([], Actors::Skewed).is_none());

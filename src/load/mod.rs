@@ -8,6 +8,7 @@
 //! [`report`]; [`run`] is all of it, from the first call to the last.
 
 #![allow(clippy::disallowed_methods, reason = "a driver measures the real world")]
+#![allow(clippy::cast_precision_loss, reason = "figures are shown with three digits")]
 
 pub mod act;
 pub mod admin;
@@ -28,6 +29,7 @@ pub mod restore;
 pub mod run;
 pub mod schedule;
 pub mod seen;
+pub mod slo;
 pub mod stats;
 pub mod verdict;
 pub mod violation;

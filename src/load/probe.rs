@@ -44,7 +44,10 @@ const EVENT_BYTES_MAX: usize = 64 * 1024;
 
 /// What freshness was found, by way and by power of ten of the author's followers.
 #[derive(Default)]
-pub struct Found(Mutex<BTreeMap<(&'static str, u32), (Option<Times>, u64)>>);
+pub struct Found(Mutex<BTreeMap<(&'static str, u32), Bucket>>);
+
+/// What was seen, and how many were not.
+type Bucket = (Option<Times>, u64);
 
 /// Polls.
 pub const POLL: &str = "poll";
@@ -90,14 +93,15 @@ impl Found {
     #[must_use]
     pub fn report(&self) -> Vec<Freshness> {
         let all = self.0.lock();
-        let row = |(&(way, bucket), (kept, unseen)): (&(&'static str, u32), &(Option<Times>, u64))| {
-            Freshness {
-                way: way.to_owned(),
-                followers_from: if bucket == 0 { 0 } else { 10_u64.pow(bucket) },
-                latency: kept.as_ref().map(latency).unwrap_or_default(),
-                unseen: *unseen,
-            }
-        };
+        let row =
+            |(&(way, bucket), (kept, unseen)): (&(&'static str, u32), &(Option<Times>, u64))| {
+                Freshness {
+                    way: way.to_owned(),
+                    followers_from: if bucket == 0 { 0 } else { 10_u64.pow(bucket) },
+                    latency: kept.as_ref().map(latency).unwrap_or_default(),
+                    unseen: *unseen,
+                }
+            };
         all.iter().map(row).collect()
     }
 }

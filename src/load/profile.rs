@@ -117,12 +117,48 @@ impl Default for WrittenAudit {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "shape", rename_all = "lowercase", deny_unknown_fields)]
 enum WrittenArrivals {
-    Constant { #[serde(default)] process: Process, rate: f64, length: String },
-    Soak { #[serde(default)] process: Process, rate: f64, length: String },
-    Ramp { #[serde(default)] process: Process, from: f64, to: f64, length: String },
-    Steps { #[serde(default)] process: Process, rates: Vec<f64>, each: String },
-    Spike { #[serde(default)] process: Process, rate: f64, peak: f64, at: String, lasts: String, length: String },
-    Diurnal { #[serde(default)] process: Process, low: f64, high: f64, day: String, length: String },
+    Constant {
+        #[serde(default)]
+        process: Process,
+        rate: f64,
+        length: String,
+    },
+    Soak {
+        #[serde(default)]
+        process: Process,
+        rate: f64,
+        length: String,
+    },
+    Ramp {
+        #[serde(default)]
+        process: Process,
+        from: f64,
+        to: f64,
+        length: String,
+    },
+    Steps {
+        #[serde(default)]
+        process: Process,
+        rates: Vec<f64>,
+        each: String,
+    },
+    Spike {
+        #[serde(default)]
+        process: Process,
+        rate: f64,
+        peak: f64,
+        at: String,
+        lasts: String,
+        length: String,
+    },
+    Diurnal {
+        #[serde(default)]
+        process: Process,
+        low: f64,
+        high: f64,
+        day: String,
+        length: String,
+    },
 }
 
 impl Profile {
@@ -210,8 +246,9 @@ fn mix(written: &WrittenMix) -> Result<Mix, Invalid> {
         })?;
         known.push((op, *weight));
     }
-    Mix::of(known, Actors::Skewed)
-        .ok_or_else(|| Invalid("the weights of `mix` must be above 0, and one must be there".to_owned()))
+    Mix::of(known, Actors::Skewed).ok_or_else(|| {
+        Invalid("the weights of `mix` must be above 0, and one must be there".to_owned())
+    })
 }
 
 /// A time such as `500ms`, `30s`, `10m`, `2h`.
@@ -262,7 +299,10 @@ fn arrivals(written: &WrittenArrivals) -> Result<(Process, Rates), Invalid> {
             }
             let calm = [(0.0, *rate), (at, *rate)];
             let spike = [(at, *peak), (end, *peak)];
-            (process, calm.into_iter().chain(spike).chain([(end, *rate), (length, *rate)]).collect())
+            (
+                process,
+                calm.into_iter().chain(spike).chain([(end, *rate), (length, *rate)]).collect(),
+            )
         }
         WrittenArrivals::Diurnal { process, low, high, day, length } => {
             let (day, length) = (seconds(day)?, seconds(length)?);
@@ -322,7 +362,10 @@ mod tests {
             ("shape = \"soak\"\nrate = 10\nlength = \"1m\"", 600.0),
             ("shape = \"ramp\"\nfrom = 0\nto = 10\nlength = \"2s\"", 10.0),
             ("shape = \"steps\"\nrates = [1, 2, 3]\neach = \"2s\"", 12.0),
-            ("shape = \"spike\"\nrate = 1\npeak = 9\nat = \"2s\"\nlasts = \"1s\"\nlength = \"10s\"", 18.0),
+            (
+                "shape = \"spike\"\nrate = 1\npeak = 9\nat = \"2s\"\nlasts = \"1s\"\nlength = \"10s\"",
+                18.0,
+            ),
             ("shape = \"diurnal\"\nlow = 1\nhigh = 3\nday = \"10s\"\nlength = \"20s\"", 40.0),
         ] {
             let profile = parse(&with(shape)).unwrap();
@@ -340,7 +383,10 @@ mod tests {
             (with("shape = \"constant\"\nrate = 0\nlength = \"2s\""), "no request"),
             (with("shape = \"round\"\nrate = 1\nlength = \"2s\""), "unknown variant `round`"),
             (with("shape = \"steps\"\nrates = []\neach = \"2s\""), "one to"),
-            (with("shape = \"spike\"\nrate=1\npeak=2\nat=\"9s\"\nlasts=\"2s\"\nlength=\"10s\""), "ends after"),
+            (
+                with("shape = \"spike\"\nrate=1\npeak=2\nat=\"9s\"\nlasts=\"2s\"\nlength=\"10s\""),
+                "ends after",
+            ),
             (with(steady).replace("deathstar", "darkstar"), "there is no mix `darkstar`"),
             (with(steady).replace("\"deathstar\"", "{ read = 1 }"), "`mix.read` is no operation"),
             (with(steady).replace("\"deathstar\"", "{ post = 0 }"), "must be above 0"),

@@ -28,6 +28,7 @@ use super::{
     restore::restore,
     schedule::{Action, Schedule},
     seen::Tag,
+    slo::Slo,
     stats::{Tick, Totals},
     verdict,
     worker::{Shared, drive},
@@ -59,6 +60,8 @@ pub struct Order {
     pub admins: Vec<SocketAddr>,
     /// Who acts.
     pub population: Arc<Population>,
+    /// What the run is held to.
+    pub slo: Vec<Slo>,
     /// Threads that drive.
     pub workers: usize,
     /// Whether anything is audited.
@@ -355,7 +358,7 @@ impl Order {
         stop: &AtomicBool,
         tell: &(dyn Fn(Progress) + Sync),
     ) -> Option<String> {
-        let length = self.profile.rates.length_s().ceil() as u64;
+        let length = Duration::from_secs_f64(self.profile.rates.length_s().ceil()).as_secs();
         let (mut alive, mut told, mut cut_short) = (Instant::now(), 0, None);
         while let Some(tick) = seconds.recv().await {
             if stop.load(Ordering::Relaxed) && cut_short.is_none() {
@@ -373,7 +376,10 @@ impl Order {
                 stop.store(true, Ordering::Relaxed);
             }
             let second = tick.second;
-            let sum = gathered.seconds.entry(second).or_insert_with(|| Tick { second, ..Tick::default() });
+            let sum = gathered
+                .seconds
+                .entry(second)
+                .or_insert_with(|| Tick { second, ..Tick::default() });
             sum.add(&tick);
             // The one before has been sent off by every worker, or is so within a second.
             if second > told {

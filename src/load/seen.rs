@@ -136,7 +136,8 @@ mod tests {
             assert_eq!(Tag::new(7).origin(&text), Origin::Foreign);
         }
         assert_eq!(tag.origin(&tag.beginning()), Origin::Driver);
-        let lengths: std::collections::BTreeSet<usize> = (0..170).map(|n| tag.text(n).len()).collect();
+        let lengths: std::collections::BTreeSet<usize> =
+            (0..170).map(|n| tag.text(n).len()).collect();
         assert!(lengths.len() > 100);
     }
 

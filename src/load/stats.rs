@@ -48,8 +48,11 @@ pub fn latency(times: &Times) -> Latency {
     // Twice as close to 1 with every step, as far as there are requests to tell.
     let steps = (2..=2 * 24).map(|half| 1.0 - libm::exp2(-f64::from(half) / 2.0));
     let told = 1.0 - 0.5 / as_f64(times.len());
-    let mut curve: Vec<(f64, u64)> =
-        [0.0, 0.25].into_iter().chain(steps.take_while(|&q| q < told)).map(|q| (q, at(q))).collect();
+    let mut curve: Vec<(f64, u64)> = [0.0, 0.25]
+        .into_iter()
+        .chain(steps.take_while(|&q| q < told))
+        .map(|q| (q, at(q)))
+        .collect();
     curve.push((1.0, times.max()));
     Latency {
         count: times.len(),

@@ -1,15 +1,14 @@
 //! The report of a run, and what it comes to.
 
-use std::collections::BTreeMap;
-
 use super::{
-    admin,
-    host,
+    admin, host,
     ledger::Ledger,
     live,
     population::Population,
+    probe,
     report::{Audit, Driver, Environment, Plan, Report, SCHEMA, Verdict},
     run::{Gathered, Order},
+    slo::Measured,
     stats::Totals,
 };
 
@@ -149,9 +148,18 @@ fn invalid(order: &Order, gathered: &Gathered) -> Vec<String> {
 
 fn judge(order: &Order, gathered: &Gathered, report: &mut Report) {
     let invalid = invalid(order, gathered);
-    let objectives = Vec::new();
+    let measured = Measured {
+        totals: &gathered.totals,
+        poll: gathered.freshness.of(probe::POLL),
+        stream: gathered.freshness.of(probe::STREAM),
+        unseen: gathered.freshness.unseen_of(probe::POLL),
+        length_s: order.profile.rates.length_s(),
+        violations: matches!(gathered.audited, Some(Ok(_)))
+            .then(|| gathered.ledger.violations_count()),
+    };
+    let objectives: Vec<_> = order.slo.iter().map(|slo| slo.judge(&measured)).collect();
     let violated = gathered.ledger.violations_count() > 0;
-    let missed = objectives.iter().any(|objective: &super::report::Objective| !objective.met);
+    let missed = objectives.iter().any(|objective| !objective.met);
     let (outcome, exit) = match () {
         // Whatever else went wrong: a broken promise is one.
         () if violated => ("audit violated", VIOLATED),
@@ -160,5 +168,4 @@ fn judge(order: &Order, gathered: &Gathered, report: &mut Report) {
         () => ("met", MET),
     };
     report.verdict = Verdict { outcome: outcome.to_owned(), exit, invalid, objectives };
-    let _ = BTreeMap::<(), ()>::new();
 }

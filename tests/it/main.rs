@@ -16,6 +16,7 @@ mod input;
 mod inside;
 mod lifecycle;
 mod limits;
+mod load;
 mod media;
 mod no_docker;
 mod page;

@@ -1,7 +1,12 @@
 //! What a run found: one JSON of a versioned schema, and one page that shows it.
 //!
 //! [`Report`] is the JSON. Fields are only ever added under the same schema; times are in the unit that
-//! their name ends with. `html` draws a page out of it, and of nothing else.
+//! their name ends with. [`html`] draws a page out of it, and of nothing else; [`text`] the lines of a
+//! terminal.
+
+pub mod chart;
+pub mod html;
+pub mod text;
 
 use std::collections::BTreeMap;
 
@@ -297,4 +302,99 @@ pub struct Violation {
     pub seen_ms: u64,
     /// The rest in words.
     pub about: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run in which much went wrong, with names that would break a page.
+    pub(super) fn report() -> Report {
+        let latency = Latency {
+            count: 3,
+            mean_us: 5_000.0,
+            p50_us: 5_000,
+            p99_us: 10_000,
+            max_us: 10_000,
+            curve: vec![(0.5, 5_000), (0.9, 9_000), (1.0, 10_000)],
+            ..Latency::default()
+        };
+        let errors = BTreeMap::from([("timeout".to_owned(), 2)]);
+        let second = |second| {
+            let of =
+                SecondOf { count: 3, p50_us: 5_000, p99_us: 10_000, max_us: 10_000, mean_us: 5e3 };
+            let operations = BTreeMap::from([("timeline".to_owned(), of)]);
+            Second { second, due: 5, ok: 3, errors: 2, operations }
+        };
+        let mut report = empty();
+        report.operations = vec![Operation {
+            operation: "timeline".to_owned(),
+            ok: 3,
+            rate: 60.0,
+            errors,
+            corrected: latency.clone(),
+            raw: latency.clone(),
+            ..Operation::default()
+        }];
+        report.seconds = vec![second(0), second(1), second(2)];
+        report.freshness =
+            vec![Freshness { way: "poll".to_owned(), followers_from: 10, latency, unseen: 1 }];
+        let violation = Violation {
+            kind: "missing".to_owned(),
+            tweet: Some("17".to_owned()),
+            author: Some("<b>ada</b>".to_owned()),
+            reader: Some("bob".to_owned()),
+            seen_ms: 9,
+            about: "home timeline".to_owned(),
+            ..Violation::default()
+        };
+        let kinds = BTreeMap::from([("missing".to_owned(), 1)]);
+        report.audit = Some(Audit { kinds, violations: vec![violation], ..Audit::default() });
+        let lanes = BTreeMap::from([("<ingest>".to_owned(), 7)]);
+        report.server = vec![
+            Sample { lanes: lanes.clone(), ..Sample::default() },
+            Sample { at_s: 1.0, lanes, ..Sample::default() },
+        ];
+        report.verdict = Verdict {
+            outcome: "audit violated".to_owned(),
+            exit: 98,
+            invalid: vec!["the driver was late".to_owned()],
+            objectives: vec![Objective {
+                objective: "timeline.p99 < 5ms".to_owned(),
+                measured: Some("10.00 ms".to_owned()),
+                met: false,
+                budget_used: Some(3.0),
+            }],
+        };
+        report
+    }
+
+    /// A run in which nothing happened.
+    pub(super) fn empty() -> Report {
+        Report {
+            schema: SCHEMA.to_owned(),
+            version: "0".to_owned(),
+            command: "chirp load --target '<script>'".to_owned(),
+            began_at_ms: 0,
+            took_s: 0.0,
+            cut_short: None,
+            verdict: Verdict::default(),
+            plan: Plan::default(),
+            environment: Environment::default(),
+            driver: Driver::default(),
+            operations: Vec::new(),
+            seconds: Vec::new(),
+            freshness: Vec::new(),
+            server: Vec::new(),
+            audit: None,
+        }
+    }
+
+    #[test]
+    fn a_report_is_read_as_it_was_written() {
+        for report in [report(), empty()] {
+            let json = serde_json::to_string(&report).unwrap();
+            assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+        }
+    }
 }

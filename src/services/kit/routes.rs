@@ -73,13 +73,16 @@ impl Kit {
         Service { role: self.common.role, public, internal, tasks, ready }
     }
 
-    /// A role that checks no tokens, and so is ready from the start.
+    /// A role that leaves tokens to others, and so is ready from the start. It asks for keys when a call
+    /// first claims that no limit counts it, as such a claim is worth something only once it is checked.
     pub fn service_without_tokens(
         self,
         public: Router,
         internal: Router,
-        tasks: Vec<(&'static str, BoxFuture<'static, ()>)>,
+        mut tasks: Vec<(&'static str, BoxFuture<'static, ()>)>,
     ) -> Service {
+        let verifier = self.verifier;
+        tasks.push(("verifier", Box::pin(async move { verifier.run_when_wanted().await })));
         let ready = watch::Sender::new(true).subscribe();
         Service { role: self.common.role, public, internal, tasks, ready }
     }

@@ -76,7 +76,8 @@ pub fn read(path: &Path) -> Result<Credentials, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let mut lines = text.lines();
     let foreign = || format!("it does not begin as `{SCHEMA}` does");
-    let head: Head = lines.next().and_then(|line| serde_json::from_str(line).ok()).ok_or_else(foreign)?;
+    let head: Head =
+        lines.next().and_then(|line| serde_json::from_str(line).ok()).ok_or_else(foreign)?;
     if head.schema != SCHEMA {
         return Err(foreign());
     }

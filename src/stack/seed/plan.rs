@@ -292,7 +292,9 @@ mod tests {
     fn an_order_is_read_as_it_was_written() {
         let order = Order { profile: "100k".to_owned(), seed: 7, tweets: 3 };
         assert_eq!(Order::parse(&order.to_string()), Some(order));
-        for wrong in ["", "100k", "100k --seed x --tweets 3", "100k --tweets 3 --seed 7", "a b c d e f"] {
+        for wrong in
+            ["", "100k", "100k --seed x --tweets 3", "100k --tweets 3 --seed 7", "a b c d e f"]
+        {
             assert_eq!(Order::parse(wrong), None, "{wrong}");
         }
     }

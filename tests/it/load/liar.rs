@@ -1,0 +1,219 @@
+//! Stands before the API and lies about what it gives: each lie is a bug that a system could have.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{Request, State},
+    response::Response,
+};
+use http_body_util::{BodyExt, Full};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+/// What is lied about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// Nothing.
+    None,
+    /// A delivery in a hundred is never shown to its reader.
+    Drops,
+    /// Some tweets are shown twice.
+    Doubles,
+    /// Some neighbours change places.
+    Swaps,
+    /// Deleted tweets are shown to who saw them.
+    ShowsDeleted,
+    /// Who was blocked is shown to who blocked them.
+    ShowsBlocked,
+}
+
+struct Known {
+    target: SocketAddr,
+    lie: Lie,
+    client: Client<HttpConnector, Full<Bytes>>,
+    told: AtomicU64,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// Every tweet that was posted here, by id.
+    tweets: BTreeMap<u64, Value>,
+    deleted: BTreeSet<u64>,
+    /// What a reader has seen.
+    seen: BTreeSet<(String, u64)>,
+    /// Who blocks whom.
+    blocks: BTreeSet<(String, String)>,
+}
+
+/// A running one.
+pub struct Liar {
+    pub address: SocketAddr,
+    known: Arc<Known>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Liar {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+fn id_of(tweet: &Value) -> u64 {
+    tweet["id"].as_str().unwrap().parse().unwrap()
+}
+
+/// The same for the same reader and tweet.
+fn drawn(reader: &str, id: u64) -> u64 {
+    let hash = reader
+        .bytes()
+        .rev()
+        .take(8)
+        .fold(id, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    hash >> 33
+}
+
+impl Liar {
+    /// Begins to lie about what listens at `target`.
+    pub async fn start(target: SocketAddr, lie: Lie) -> Self {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let (told, memory) = (AtomicU64::new(0), Mutex::default());
+        let known = Arc::new(Known { target, lie, client, told, memory });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = Router::new().fallback(pass).with_state(Arc::clone(&known));
+        let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { address, known, server }
+    }
+
+    /// How often it has lied.
+    pub fn told(&self) -> u64 {
+        self.known.told.load(Ordering::Relaxed)
+    }
+}
+
+async fn pass(State(known): State<Arc<Known>>, request: Request) -> Response {
+    let (mut head, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let path = head.uri.path_and_query().unwrap().to_string();
+    let (method, route) = (head.method.clone(), head.uri.path().to_owned());
+    let reader = head.headers.get("authorization").map(|v| v.to_str().unwrap().to_owned());
+    let reader = reader.unwrap_or_default();
+    head.uri = format!("http://{}{path}", known.target).parse().unwrap();
+    head.headers.remove("host");
+    let asked = known.client.request(Request::from_parts(head, Full::new(body))).await;
+    let Ok(answer) = asked else {
+        return Response::builder().status(502).body(Body::empty()).unwrap();
+    };
+    let (mut head, body) = answer.into_parts();
+    if route == "/timeline/stream" {
+        return Response::from_parts(head, Body::new(body));
+    }
+    let mut bytes = body.collect().await.unwrap().to_bytes();
+    let ok = head.status.is_success();
+    match (method.as_str(), route.as_str()) {
+        ("POST", "/tweets") if ok => {
+            let tweet: Value = serde_json::from_slice(&bytes).unwrap();
+            known.memory.lock().tweets.insert(id_of(&tweet), tweet);
+        }
+        ("DELETE", route) if head.status == 204 && route.starts_with("/tweets/") => {
+            known.memory.lock().deleted.insert(route[8..].parse().unwrap());
+        }
+        ("PUT", route) if head.status == 204 && route.starts_with("/blocks/") => {
+            known.memory.lock().blocks.insert((reader, route[8..].to_owned()));
+        }
+        ("GET", "/timeline") if head.status == 200 => {
+            let mut page: Value = serde_json::from_slice(&bytes).unwrap();
+            let lied = known.lie(&reader, page["tweets"].as_array_mut().unwrap());
+            if lied > 0 {
+                known.told.fetch_add(lied, Ordering::Relaxed);
+                bytes = serde_json::to_vec(&page).unwrap().into();
+                head.headers.insert("content-length", bytes.len().into());
+            }
+        }
+        _ => {}
+    }
+    Response::from_parts(head, Body::from(bytes))
+}
+
+impl Known {
+    /// Changes a page; gives how often.
+    fn lie(&self, reader: &str, tweets: &mut Vec<Value>) -> u64 {
+        let mut memory = self.memory.lock();
+        let ours = |memory: &Memory, tweet: &Value| memory.tweets.contains_key(&id_of(tweet));
+        match self.lie {
+            Lie::None => 0,
+            Lie::Drops => {
+                let before = tweets.len();
+                tweets.retain(|tweet| {
+                    !(ours(&memory, tweet) && drawn(reader, id_of(tweet)).is_multiple_of(100))
+                });
+                (before - tweets.len()) as u64
+            }
+            Lie::Doubles => {
+                let twice = |tweet: &Value| {
+                    ours(&memory, tweet) && drawn(reader, id_of(tweet)).is_multiple_of(100)
+                };
+                let Some(at) = tweets.iter().position(twice) else { return 0 };
+                let copy = tweets[at].clone();
+                tweets.push(copy);
+                1
+            }
+            Lie::Swaps => {
+                let pair = |two: &[Value]| {
+                    two.iter().all(|tweet| ours(&memory, tweet))
+                        && drawn(reader, id_of(&two[0])).is_multiple_of(100)
+                };
+                let Some(at) = tweets.windows(2).position(pair) else { return 0 };
+                tweets.swap(at, at + 1);
+                1
+            }
+            Lie::ShowsDeleted => {
+                let shown: Vec<u64> =
+                    tweets.iter().filter(|tweet| ours(&memory, tweet)).map(id_of).collect();
+                memory.seen.extend(shown.into_iter().map(|id| (reader.to_owned(), id)));
+                let saw = |id: &&u64| memory.seen.contains(&(reader.to_owned(), **id));
+                let gone: Vec<u64> = memory.deleted.iter().filter(saw).copied().collect();
+                insert(tweets, gone.iter().map(|id| memory.tweets[id].clone()))
+            }
+            Lie::ShowsBlocked => {
+                let blocked = |tweet: &&Value| {
+                    let handle = tweet["author"]["handle"].as_str().unwrap().to_owned();
+                    memory.blocks.contains(&(reader.to_owned(), handle))
+                };
+                let hidden: Vec<Value> = memory.tweets.values().filter(blocked).cloned().collect();
+                let shown = |tweet: &Value| !memory.deleted.contains(&id_of(tweet));
+                insert(tweets, hidden.into_iter().filter(shown))
+            }
+        }
+    }
+}
+
+/// Puts tweets where they belong, if the page reaches there.
+fn insert(tweets: &mut Vec<Value>, more: impl Iterator<Item = Value>) -> u64 {
+    let (Some(top), Some(bottom)) = (tweets.first().map(id_of), tweets.last().map(id_of)) else {
+        return 0;
+    };
+    let mut lied = 0;
+    for tweet in more.filter(|tweet| (bottom..top).contains(&id_of(tweet))) {
+        if tweets.iter().all(|there| id_of(there) != id_of(&tweet)) {
+            let at = tweets.partition_point(|there| id_of(there) > id_of(&tweet));
+            tweets.insert(at, tweet);
+            lied += 1;
+        }
+    }
+    lied
+}

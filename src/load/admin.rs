@@ -13,6 +13,8 @@ use crate::stack::{admin::Queues, client};
 pub const EVERY: Duration = Duration::from_secs(1);
 /// The longest that a run waits until nothing is on its way.
 const DRAIN_MAX: Duration = Duration::from_mins(5);
+/// A listener that says nothing for so long is gone.
+const SILENT_MAX: Duration = Duration::from_secs(10);
 /// How often it looks.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
 /// After that many empty looks in a row nothing is on its way: a row may move between two lists while
@@ -95,11 +97,13 @@ pub async fn facts(admins: &[SocketAddr]) -> BTreeMap<String, String> {
 /// What is still on its way, or is parked.
 pub async fn drain(admins: &[SocketAddr]) -> Result<f64, String> {
     let began = Instant::now();
-    let (mut empty, mut last) = (0, String::new());
+    let (mut empty, mut heard, mut last) = (0, Instant::now(), String::new());
     while began.elapsed() < DRAIN_MAX {
         match waiting(admins).await {
-            None => empty += 1,
-            Some(what) => (empty, last) = (0, what),
+            Ok(None) => (empty, heard) = (empty + 1, Instant::now()),
+            Ok(Some(what)) => (empty, heard, last) = (0, Instant::now(), what),
+            Err(why) if heard.elapsed() > SILENT_MAX => return Err(why),
+            Err(why) => (empty, last) = (0, why),
         }
         if empty == EMPTY_LOOKS {
             return Ok(began.elapsed().as_secs_f64());
@@ -109,29 +113,27 @@ pub async fn drain(admins: &[SocketAddr]) -> Result<f64, String> {
     Err(format!("after {} s {last}", DRAIN_MAX.as_secs()))
 }
 
-async fn waiting(admins: &[SocketAddr]) -> Option<String> {
+/// What is on its way; an error: nobody says.
+async fn waiting(admins: &[SocketAddr]) -> Result<Option<String>, String> {
     for &admin in admins {
-        let answer = match client::get(admin, "/queues").await {
-            Ok(answer) => answer,
-            Err(error) => return Some(format!("{admin} does not answer: {error}")),
-        };
-        let Some(queues) = answer.json::<Queues>() else {
-            return Some(format!("{admin} answers {}", answer.status));
-        };
+        let answer = client::get(admin, "/queues").await;
+        let answer = answer.map_err(|error| format!("{admin} does not answer: {error}"))?;
+        let queues = answer.json::<Queues>();
+        let queues = queues.ok_or_else(|| format!("{admin} answers {}", answer.status))?;
         for lane in &queues.lanes {
             if lane.depth + lane.in_flight > 0 {
-                return Some(format!(
+                return Ok(Some(format!(
                     "{} messages wait in {}",
                     lane.depth + lane.in_flight,
                     lane.lane
-                ));
+                )));
             }
         }
         if let Some(outbox) = queues.outboxes.iter().find(|outbox| outbox.unsent > 0) {
-            return Some(format!("{} rows of {} are unsent", outbox.unsent, outbox.role));
+            return Ok(Some(format!("{} rows of {} are unsent", outbox.unsent, outbox.role)));
         }
     }
-    None
+    Ok(None)
 }
 
 #[cfg(test)]

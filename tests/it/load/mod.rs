@@ -136,6 +136,10 @@ async fn every_lie_is_found_and_called_by_its_name() {
             // What an author has just written, or a reader has seen, is missed as pages come.
             found.retain(|kind| !["own_unseen", "went_back"].contains(&kind.as_str()));
         }
+        if lie == Lie::ShowsDeleted {
+            // Some of them were of authors who had been hidden from the reader since.
+            found.retain(|kind| !["unfollowed_shown", "blocked_shown"].contains(&kind.as_str()));
+        }
         let wanted: BTreeSet<String> = wanted.map(str::to_owned).into_iter().collect();
         let told = liar.told();
         assert_eq!(found, wanted, "{lie:?}, told {told}: {}", report["audit"]["violations"]);

@@ -72,45 +72,39 @@ fn count(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is no count"))
 }
 
-/// These run over servers too, if there are any.
-mod one_process {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_run_over_a_sound_system_finds_nothing_and_puts_back_who_followed_whom() {
-        // Calls with the seed's tokens are not counted.
-        let app = seeded(&[
-            ("CHIRP_HTTP_USER_CALLS_PER_MINUTE", "30"),
-            ("CHIRP_HTTP_ADDRESS_CALLS_PER_MINUTE", "300"),
-        ])
-        .await;
-        let html = app.data_dir().join("report.html");
-        let page = html.display().to_string();
-        for run in 0..2 {
-            let flags = ["--slo", "errors < 1%", "--html", &page, "--seed", "5", "--workers", "2"];
-            let (output, report) = storm(&app, &flags).await;
-            let report = report.unwrap_or_else(|| panic!("{output:?}"));
-            // The machine of a test may be late; nothing else may be wrong.
-            assert!(matches!(output.status.code(), Some(0 | 97)), "run {run}: {output:?}");
-            let audit = &report["audit"];
-            assert_eq!(kinds(&report), BTreeSet::new(), "{audit}");
-            for made in ["posts", "deletes", "edges", "pages_live", "deliveries"] {
-                assert!(count(&audit[made]) > 20, "{made}: {audit}");
-            }
-            // The second run finds the counts of the seed again, as the first has put everything back.
-            assert!(count(&audit["counted"]) > 50, "run {run}: {audit}");
-            assert_eq!(report["plan"]["exempt"], true);
-            for of in report["operations"].as_array().unwrap() {
-                assert!(of["errors"].as_object().unwrap().is_empty(), "{of}");
-            }
-            let driver = &report["driver"];
-            let taken = count(&driver["sent"]) + count(&driver["skipped"]);
-            assert_eq!(taken, count(&report["plan"]["arrivals"]));
-            let unseen =
-                report["freshness"].as_array().unwrap().iter().map(|of| count(&of["unseen"]));
-            assert_eq!(unseen.sum::<u64>(), 0);
-            assert!(fs::read_to_string(&html).unwrap().contains("No violation."));
+#[tokio::test]
+async fn a_run_over_a_sound_system_finds_nothing_and_puts_back_who_followed_whom() {
+    // Calls with the seed's tokens are not counted.
+    let app = seeded(&[
+        ("CHIRP_HTTP_USER_CALLS_PER_MINUTE", "30"),
+        ("CHIRP_HTTP_ADDRESS_CALLS_PER_MINUTE", "300"),
+    ])
+    .await;
+    let html = app.data_dir().join("report.html");
+    let page = html.display().to_string();
+    for run in 0..2 {
+        let flags = ["--slo", "errors < 1%", "--html", &page, "--seed", "5", "--workers", "2"];
+        let (output, report) = storm(&app, &flags).await;
+        let report = report.unwrap_or_else(|| panic!("{output:?}"));
+        // The machine of a test may be late; nothing else may be wrong.
+        assert!(matches!(output.status.code(), Some(0 | 97)), "run {run}: {output:?}");
+        let audit = &report["audit"];
+        assert_eq!(kinds(&report), BTreeSet::new(), "{audit}");
+        for made in ["posts", "deletes", "edges", "pages_live", "deliveries"] {
+            assert!(count(&audit[made]) > 20, "{made}: {audit}");
         }
+        // The second run finds the counts of the seed again, as the first has put everything back.
+        assert!(count(&audit["counted"]) > 50, "run {run}: {audit}");
+        assert_eq!(report["plan"]["exempt"], true);
+        for of in report["operations"].as_array().unwrap() {
+            assert!(of["errors"].as_object().unwrap().is_empty(), "{of}");
+        }
+        let driver = &report["driver"];
+        let taken = count(&driver["sent"]) + count(&driver["skipped"]);
+        assert_eq!(taken, count(&report["plan"]["arrivals"]));
+        let unseen = report["freshness"].as_array().unwrap().iter().map(|of| count(&of["unseen"]));
+        assert_eq!(unseen.sum::<u64>(), 0);
+        assert!(fs::read_to_string(&html).unwrap().contains("No violation."));
     }
 }
 

@@ -14,8 +14,11 @@ const HEIGHT: f64 = 200.0;
 const LEFT: f64 = 64.0;
 /// Room below for the numbers of the other.
 const BELOW: f64 = 22.0;
-/// How a line is drawn, so that it can be told without colours too: hue class and dashes.
-const STYLES: [&str; 6] = ["", "7 3", "2 3", "9 3 2 3", "12 4", "1 2"];
+/// Colours of the style sheet, `l0` and so on.
+const COLOURS: usize = 6;
+/// Dashes, so that lines can be told without colours too. Their number shares no factor with
+/// [`COLOURS`]: thirty lines are all different.
+const DASHES: [&str; 5] = ["", "7 3", "2 3", "9 3 2 3", "12 4"];
 
 /// A line.
 pub struct Line {
@@ -128,12 +131,12 @@ impl Chart<'_> {
                 let _ = write!(text, "{:.1},{:.1} ", along(x), height(y));
                 text
             });
-            let (style, points) = (n % STYLES.len(), points.trim_end());
+            let (style, points) = (n % COLOURS, points.trim_end());
             let _ = write!(
                 svg,
                 "<polyline class=\"l{style}\" stroke-dasharray=\"{}\" points=\"{points}\">\
                  <title>{}</title></polyline>",
-                STYLES[style],
+                DASHES[n % DASHES.len()],
                 escaped(&line.name)
             );
         }
@@ -145,12 +148,12 @@ impl Chart<'_> {
         let mut svg = String::new();
         svg.push_str("</svg><p class=\"legend\">");
         for (n, line) in self.lines.iter().enumerate() {
-            let style = n % STYLES.len();
+            let style = n % COLOURS;
             let _ = write!(
                 svg,
                 "<span><svg viewBox=\"0 0 28 8\" class=\"key\"><line class=\"l{style}\" \
                  stroke-dasharray=\"{}\" x1=\"0\" x2=\"28\" y1=\"4\" y2=\"4\"/></svg> {}</span> ",
-                STYLES[style],
+                DASHES[n % DASHES.len()],
                 escaped(&line.name)
             );
         }

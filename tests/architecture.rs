@@ -60,7 +60,7 @@ const CRATE_ONLY_IN: [(&str, &[&str]); 16] = [
     ("aws_sdk_sns", &["adapters"]),
     ("aws_sdk_sqs", &["adapters"]),
     ("testcontainers", &["stack"]),
-    ("hyper_util", &["adapters", "stack", "cli"]),
+    ("hyper_util", &["adapters", "stack", "load", "cli"]),
     ("rand", &["rt", "adapters", "stack", "cli", "sim"]),
     ("tracing_subscriber", &["telemetry"]),
 ];

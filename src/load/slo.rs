@@ -17,6 +17,11 @@ use super::{
     stats::{Times, Totals},
 };
 
+/// The longest time that an objective names, in seconds: a day.
+const TIME_MAX_S: f64 = 86_400.0;
+/// The highest rate or count.
+const COUNT_MAX: f64 = 1e9;
+
 /// What is wrong with an objective.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the objective `{text}` cannot be understood: {why}")]
@@ -139,6 +144,19 @@ impl Slo {
         if !fits {
             let wanted = if matches!(metric, Metric::Rate(_)) { "> or >=" } else { "< or <=" };
             return Err(wrong(format!("`{name}` is held to a bound with {wanted}")));
+        }
+        let most = match metric {
+            Metric::Time(..) => TIME_MAX_S,
+            Metric::Errors(_) => 1.0,
+            Metric::Rate(_) | Metric::Violations => COUNT_MAX,
+        };
+        if bound > most {
+            return Err(wrong(format!("`{value}` is more than can be measured")));
+        }
+        let may_be_none =
+            matches!(metric, Metric::Errors(_) | Metric::Violations) && sign != Sign::Below;
+        if bound <= 0.0 && !may_be_none {
+            return Err(wrong(format!("`{value}` is a bound that nothing meets, or everything")));
         }
         Ok(Self { text: text.trim().to_owned(), metric, sign, bound })
     }
@@ -399,6 +417,11 @@ mod tests {
             ("audit.violations == 0%", "is no count"),
             ("freshness.poll.p99 < 1s", "there is no `freshness.poll`"),
             ("a.b.c.d < 1s", "of this mix are timeline"),
+            ("timeline.p99 < 99999999999999999999s", "more than can be measured"),
+            ("errors < 200%", "more than can be measured"),
+            ("timeline.p99 < 0ms", "nothing meets"),
+            ("rate >= 0/s", "nothing meets"),
+            ("audit.violations < 0", "nothing meets"),
         ] {
             let error = Slo::parse(text, &OPS).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");

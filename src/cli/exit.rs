@@ -114,11 +114,13 @@ impl Exit {
             Self::Usage => "the command line cannot be understood",
             Self::Config => "the configuration file or the environment is refused",
             Self::Port => "a port is in use or may not be listened on",
-            Self::Unwritable => "the data folder cannot be written, or not be read by this user",
+            Self::Unwritable => {
+                "the data folder or a report cannot be written, or not be read by this user"
+            }
             Self::Corrupt => "a file of the data folder is damaged",
             Self::Version => "the data folder was written by another version",
             Self::Locked => "another process uses the data folder",
-            Self::NotRunning => "nothing runs on the data folder",
+            Self::NotRunning => "nothing runs on the data folder, or at the target of a load",
             Self::Timeout => "it did not become ready, or did not stop, in time",
             Self::Resources => "the system gives too few open files or threads",
             Self::Store => "a server that keeps data cannot be used",

@@ -132,7 +132,7 @@ impl Actor<'_> {
         {
             done.outcome = Outcome::Done;
         }
-        if answer.status != 200 || !self.judges {
+        if answer.status != 200 {
             return done;
         }
         let Ok(page) = serde_json::from_slice::<Page<'_>>(&answer.body) else {
@@ -142,9 +142,11 @@ impl Actor<'_> {
         if page.degraded {
             done.outcome = Outcome::Degraded;
         }
-        (done.next, done.judged) = (page.next, true);
-        let (asked_us, came_us) = (self.ledger.us(sent), self.ledger.us(ended));
-        live::judge(self.ledger, &Read { reader, list, before, asked_us, came_us, page });
+        (done.next, done.judged) = (page.next, self.judges);
+        if self.judges {
+            let (asked_us, came_us) = (self.ledger.us(sent), self.ledger.us(ended));
+            live::judge(self.ledger, &Read { reader, list, before, asked_us, came_us, page });
+        }
         done
     }
 
@@ -196,10 +198,11 @@ impl Actor<'_> {
             Change::Block => (Method::PUT, format!("/blocks/{handle}"), None),
             Change::Unblock => (Method::DELETE, format!("/blocks/{handle}"), None),
         };
-        self.ledger.changing(user, other);
+        let before = self.ledger.changing(user, other, change);
         let (answer, sent, ended) = self.call(connection, user, method, &path, body).await;
         let wanted: &[u16] = if change == Change::Follow { &[201, 200] } else { &[204] };
-        self.ledger.changed(user, other, change, end(&answer, wanted), self.ledger.us(ended));
+        let went = (change, end(&answer, wanted));
+        self.ledger.changed((user, other), before, went, self.ledger.us(ended));
         done(outcome(&answer, &[200, 201, 202, 204]), sent, ended)
     }
 }
@@ -225,8 +228,9 @@ fn end(answer: &Result, wanted: &[u16]) -> End {
         Ok(answer) => match answer.status {
             status if wanted.contains(&status) => End::Done,
             202 => End::Pending,
-            500 | 502 | 504 => End::Unknown,
-            503 if answer.kind() == "unknown-outcome" => End::Unknown,
+            // Only what a role says of itself is certain: a 503 of something before it says nothing.
+            503 if ["overloaded", "unavailable"].contains(&answer.kind().as_str()) => End::Refused,
+            500.. => End::Unknown,
             _ => End::Refused,
         },
     }

@@ -148,7 +148,12 @@ impl<'a> Books<'a> {
             let limit = PAGE.0 + random.below(PAGE.1);
             let (answer, asked_us, came_us) = match api.list(reader, list, limit, before).await? {
                 Listed::Page(answer, asked_us, came_us) => (answer, asked_us, came_us),
-                Listed::Blocked => return Ok(None),
+                Listed::Blocked => {
+                    if let List::Author(author) = list {
+                        self.refused(api, reader, author).await?;
+                    }
+                    return Ok(None);
+                }
             };
             let read = read(&answer, (reader, list, before), (asked_us, came_us))?;
             live::judge(self.ledger, &read);
@@ -184,9 +189,31 @@ impl<'a> Books<'a> {
         self.ledger.found(&evidence);
     }
 
+    /// Whether somebody who was refused for a block had reason to be.
+    async fn refused(&self, api: &mut Api<'_>, reader: u32, author: u32) -> Result<(), String> {
+        let viewer = api.profile(reader, author).await?.viewer.unwrap_or_default();
+        if !viewer.blocking && !viewer.blocked_by {
+            let handle = &self.ledger.population.users[author as usize].handle;
+            let about = format!("timeline of {handle}: refused for a block that is not there");
+            self.found(Kind::Missing, None, reader, about);
+        }
+        Ok(())
+    }
+
+    /// A post of this run stands in a list once, under one tweet, also if its end is not known.
+    fn once(&self, reader: u32, shown: &Shown) {
+        let mut numbers: Vec<u32> = shown.iter().map(|&(number, _)| number).collect();
+        numbers.sort_unstable();
+        for two in numbers.windows(2).filter(|two| two[0] == two[1]) {
+            let about = "the post is in the list more than once".to_owned();
+            self.found(Kind::Duplicate, Some(two[0]), reader, about);
+        }
+    }
+
     /// A home timeline: reader, deliveries that had to be there, digest.
     async fn home(&self, api: &mut Api<'_>, reader: u32) -> Result<(u32, u64, String), String> {
         let shown = self.walk(api, reader, List::Home).await?.unwrap_or_default();
+        self.once(reader, &shown);
         let mut truth = BTreeMap::new();
         let mut deliveries = 0;
         let there: std::collections::BTreeSet<u32> =
@@ -238,10 +265,10 @@ impl<'a> Books<'a> {
         if reader == author {
             return Ok(true);
         }
-        let known = self.ledger.pair(reader, author).is_some();
+        let told = self.ledger.told(reader, author);
         match self.ledger.sees(reader, author).0 {
-            Sees::Yes if known => Ok(true),
-            Sees::No if known => Ok(false),
+            Sees::Yes if told => Ok(true),
+            Sees::No if told => Ok(false),
             _ => {
                 if let Some(&follows) = truth.get(&author) {
                     return Ok(follows);
@@ -285,6 +312,13 @@ impl<'a> Books<'a> {
         let Some(shown) = self.walk(api, reader, List::Author(author)).await? else {
             return Ok(());
         };
+        self.once(reader, &shown);
+        for &(number, _) in &shown {
+            if self.posts[number as usize].deleted == Deleted::Pending {
+                let about = "author timeline: its delete was accepted, and is not done".to_owned();
+                self.found(Kind::DeletedShown, Some(number), reader, about);
+            }
+        }
         for (number, id) in self.must(author) {
             if !shown.iter().any(|&(there, _)| there == number) {
                 let handle = &self.ledger.population.users[author as usize].handle;

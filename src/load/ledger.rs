@@ -21,11 +21,13 @@ use super::{
 };
 use crate::domain::TweetId;
 
-/// Posts that a run may have: 32 bytes each are 256 MB.
+/// Posts that a run may have: with some 104 bytes each the record of so many takes 832 MB.
 pub const POSTS_MAX: u64 = 8_000_000;
 /// Violations that are kept with all that is known of them; more are only counted.
 pub const VIOLATIONS_MAX: usize = 1_000;
 
+/// Violations of which it is known that they are no others.
+const KNOWN_MAX: usize = 100_000;
 /// Pairs that are asked about at the end.
 const SUSPECTS_MAX: usize = 10_000;
 
@@ -109,17 +111,74 @@ pub enum End {
     Unknown,
 }
 
+/// What is known of one who may see another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Side {
+    /// Whether the tweets of the other are in the home timeline.
+    pub sees: Sees,
+    /// Since when they must not be, in microseconds since the run began; absent if that is not promised.
+    pub hidden_us: Option<u64>,
+    /// Whether an answered call of this run says so. Else the seed does, which an earlier run may have
+    /// changed.
+    pub told: bool,
+}
+
+impl Side {
+    const UNKNOWN: Self = Self { sees: Sees::Unknown, hidden_us: None, told: true };
+
+    const fn of(follows: bool) -> Self {
+        let sees = if follows { Sees::Yes } else { Sees::No };
+        Self { sees, hidden_us: None, told: false }
+    }
+}
+
 /// What is known of a pair that the run has changed, the lower rank first.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// Whether the first sees the second, and the second the first.
-    pub sees: [Sees; 2],
-    /// Since when the one who does not see must not, in microseconds; absent if that is not promised.
-    pub hidden_us: [Option<u64>; 2],
+    /// The first as a reader of the second, and the second of the first.
+    pub sides: [Side; 2],
     /// Whether one blocks the other.
     pub blocked: Sees,
     /// Whether a block hid them, or the end of a follow.
     pub by_block: bool,
+}
+
+impl Pair {
+    /// What is known once `me` of the two has changed it and the call ended so at `at_us`: what it does is
+    /// all that is different from before, so nothing is assumed of how earlier calls went.
+    #[must_use]
+    pub fn after(self, me: usize, change: Change, end: End, at_us: u64) -> Self {
+        let hidden_us = (end == End::Done).then_some(at_us);
+        let seen = Side { sees: Sees::Yes, hidden_us: None, told: true };
+        let unseen = Side { sees: Sees::No, hidden_us, told: true };
+        let mut done = self;
+        match change {
+            Change::Follow => done.sides[me] = seen,
+            Change::Unfollow => (done.sides[me], done.by_block) = (unseen, false),
+            Change::Block => {
+                done = Self { sides: [unseen; 2], blocked: Sees::Yes, by_block: true };
+            }
+            Change::Unblock => done.blocked = Sees::No,
+        }
+        match end {
+            // Followed later, so what a block does is known and when is not.
+            End::Pending if done.blocked != self.blocked => Self { blocked: Sees::Unknown, ..done },
+            End::Done | End::Pending => done,
+            End::Refused => self,
+            End::Unknown => {
+                let either = |n: usize| {
+                    if done.sides[n].sees == self.sides[n].sees {
+                        self.sides[n]
+                    } else {
+                        Side::UNKNOWN
+                    }
+                };
+                let blocked =
+                    if done.blocked == self.blocked { self.blocked } else { Sees::Unknown };
+                Self { sides: [either(0), either(1)], blocked, by_block: done.by_block }
+            }
+        }
+    }
 }
 
 /// The newest post that a reader has seen.
@@ -204,11 +263,15 @@ impl Ledger {
     #[must_use]
     pub fn memory_max(posts: u64, users: usize, changes: u64) -> u64 {
         let of = |count: u64, bytes: usize| count * bytes as u64;
-        // A node of the tree is at least half full.
+        // A list has room for twice what is in it, a node of a tree is at least half full; for an audit
+        // posts are copied, and their numbers are sorted by author.
+        let post = 3 * size_of::<Post>() + 2 * size_of::<u32>();
         let pair = 2 * (size_of::<(u32, u32)>() + size_of::<Pair>());
-        of(posts, 2 * size_of::<Post>())
+        of(posts, post)
             + of(users as u64, size_of::<u32>() + size_of::<Newest>())
             + of(changes, pair)
+            + of(SUSPECTS_MAX as u64, 2 * size_of::<(u32, u32)>())
+            + of(KNOWN_MAX as u64, 2 * size_of::<(Kind, Option<u32>, u32)>())
             + of(VIOLATIONS_MAX as u64, 1_024)
     }
 
@@ -276,69 +339,30 @@ impl Ledger {
         self.tally.lock().deletes += u64::from(matches!(end, End::Done | End::Pending));
     }
 
-    /// Notes that a change of a pair is about to be sent.
-    pub fn changing(&self, user: u32, other: u32) {
-        self.with_pair(user, other, |pair| {
-            pair.sees = [Sees::Unknown; 2];
-            pair.hidden_us = [None; 2];
-        });
-    }
-
-    /// Notes how a change went, of which nothing else is under way.
-    pub fn changed(&self, user: u32, other: u32, change: Change, end: End, at_us: u64) {
-        let before = (user, other);
-        let population = &self.population;
-        let (mine, theirs) = (population.follows(user, other), population.follows(other, user));
-        self.with_pair(user, other, |pair| {
-            let me = usize::from(before.0 > before.1);
-            let sees = |follows: bool| if follows { Sees::Yes } else { Sees::No };
-            // What it is like if the call was done; a pair was not changed before, or followed, or blocked.
-            let done = match change {
-                Change::Follow => (Sees::Yes, sees(theirs)),
-                Change::Unfollow => (Sees::No, sees(theirs)),
-                Change::Block | Change::Unblock => (Sees::No, Sees::No),
-            };
-            let undone = match change {
-                Change::Follow | Change::Block => (sees(mine), sees(theirs)),
-                Change::Unfollow => (Sees::Yes, sees(theirs)),
-                Change::Unblock => (Sees::No, Sees::No),
-            };
-            let now = match end {
-                End::Done | End::Pending => done,
-                End::Refused => undone,
-                End::Unknown => {
-                    let either = |a, b| if a == b { a } else { Sees::Unknown };
-                    (either(done.0, undone.0), either(done.1, undone.1))
-                }
-            };
-            (pair.sees[me], pair.sees[1 - me]) = now;
-            pair.by_block = matches!(change, Change::Block | Change::Unblock);
-            if pair.by_block {
-                pair.blocked = match (change, end) {
-                    (_, End::Unknown | End::Pending) => Sees::Unknown,
-                    (Change::Block, End::Done) | (Change::Unblock, End::Refused) => Sees::Yes,
-                    _ => Sees::No,
-                };
-            }
-            if end == End::Done {
-                let hidden = |sees| (sees == Sees::No).then_some(at_us);
-                pair.hidden_us = pair.sees.map(hidden);
-                if !pair.by_block {
-                    // The other's side was not touched.
-                    pair.hidden_us[1 - me] = None;
-                }
-            }
-        });
-        self.tally.lock().edges += u64::from(matches!(end, End::Done | End::Pending));
-    }
-
-    fn with_pair(&self, user: u32, other: u32, change: impl FnOnce(&mut Pair)) {
+    /// Notes that a change of a pair is about to be sent; gives what was known before.
+    pub fn changing(&self, user: u32, other: u32, change: Change) -> Pair {
         let (low, high) = pair(user, other);
-        let of = |follows: bool| if follows { Sees::Yes } else { Sees::No };
-        let (a, b) = (self.population.follows(low, high), self.population.follows(high, low));
-        let fresh =
-            Pair { sees: [of(a), of(b)], hidden_us: [None; 2], blocked: Sees::No, by_block: false };
-        change(self.facts.write().pairs.entry((low, high)).or_insert(fresh));
+        let sides = [(low, high), (high, low)]
+            .map(|(reader, author)| Side::of(self.population.follows(reader, author)));
+        let fresh = Pair { sides, blocked: Sees::No, by_block: false };
+        let mut facts = self.facts.write();
+        let known = facts.pairs.entry((low, high)).or_insert(fresh);
+        let before = *known;
+        *known = before.after(usize::from(user > other), change, End::Unknown, 0);
+        before
+    }
+
+    /// Notes how a change went, of which nothing else was under way; `before` is what was known then.
+    pub fn changed(
+        &self,
+        (user, other): (u32, u32),
+        before: Pair,
+        (change, end): (Change, End),
+        at_us: u64,
+    ) {
+        let after = before.after(usize::from(user > other), change, end, at_us);
+        self.facts.write().pairs.insert(pair(user, other), after);
+        self.tally.lock().edges += u64::from(matches!(end, End::Done | End::Pending));
     }
 
     /// What is known of a post.
@@ -365,6 +389,12 @@ impl Ledger {
         self.facts.read().pairs.iter().map(|(&pair, &known)| (pair, known)).collect()
     }
 
+    /// Whether an answered call of this run says what a reader sees of an author.
+    #[must_use]
+    pub fn told(&self, reader: u32, author: u32) -> bool {
+        self.pair(reader, author).is_some_and(|pair| pair.sides[usize::from(reader > author)].told)
+    }
+
     /// What a reader may see of an author in the home timeline, and since when they must not.
     #[must_use]
     pub fn sees(&self, reader: u32, author: u32) -> (Sees, Option<u64>) {
@@ -373,8 +403,8 @@ impl Ledger {
         }
         match self.pair(reader, author) {
             Some(pair) => {
-                let me = usize::from(reader > author);
-                (pair.sees[me], pair.hidden_us[me])
+                let side = pair.sides[usize::from(reader > author)];
+                (side.sees, side.hidden_us)
             }
             None if self.population.follows(reader, author) => (Sees::Yes, None),
             None => (Sees::No, None),
@@ -431,7 +461,7 @@ impl Ledger {
     pub fn found(&self, evidence: &Evidence) {
         let violation = evidence.violation(self);
         let mut found = self.found.lock();
-        if found.known.len() < VIOLATIONS_MAX * 100
+        if found.known.len() < KNOWN_MAX
             && !found.known.insert((evidence.kind, evidence.post, evidence.reader))
         {
             return;

@@ -9,9 +9,9 @@ use super::{
 };
 use crate::domain::TweetId;
 
-/// What one reader has seen may be unseen by another replica for this long, in microseconds: the time for
-/// which a replica keeps what it has near (`timeline.near_ttl_ms`, 250 ms unless configured), and twice
-/// that where it was configured higher than a driver can know.
+/// What one reader has seen may be unseen by another replica for this long, in microseconds: twice the time
+/// for which a replica keeps what it has near (`timeline.near_ttl_ms`, 250 ms unless configured). Of a target
+/// with more than this, [`Kind::WentBack`] says nothing.
 pub const NEAR_US: u64 = 500_000;
 
 /// Judges a page; what is wrong goes into the record.
@@ -101,7 +101,6 @@ impl Judge<'_> {
         let number = match ledger.tag.origin(&tweet.text) {
             Origin::Driver => return,
             Origin::Foreign => {
-                // The one with which the run begins may be younger than another's of the same instant.
                 return self.found(Kind::Phantom, tweet, "it is no post of this run");
             }
             Origin::Post(number) => number,
@@ -152,7 +151,7 @@ impl Judge<'_> {
             }
             List::Author(_) => {
                 let blocked = pair.filter(|pair| pair.blocked == Sees::Yes);
-                if blocked.is_some_and(|pair| before(pair.hidden_us[0])) {
+                if blocked.is_some_and(|pair| before(pair.sides[0].hidden_us)) {
                     self.found(Kind::BlockedShown, tweet, "a block had been answered before");
                 }
             }

@@ -19,6 +19,8 @@ pub mod connection;
 pub mod host;
 pub mod ledger;
 pub mod live;
+#[cfg(test)]
+mod live_tests;
 pub mod mix;
 pub mod population;
 pub mod probe;

@@ -21,7 +21,7 @@ use tokio::{net::TcpStream, sync::mpsc};
 
 use super::{
     connection::{Call, Connection, Target},
-    ledger::Ledger,
+    ledger::{Deleted, Ledger, Sees},
     report::Freshness,
     seen::{Origin, Page, Tweet},
     stats::{Times, latency, record, times},
@@ -166,8 +166,8 @@ async fn poll(
         {
             return found.seen(POLL, audience, post.at.elapsed());
         }
-        let gone = ledger.sees(reader, post.author).0 != super::ledger::Sees::Yes
-            || ledger.post(post.post).is_none_or(|now| now.deleted != super::ledger::Deleted::No);
+        let gone = ledger.sees(reader, post.author).0 != Sees::Yes
+            || ledger.post(post.post).is_none_or(|now| now.deleted != Deleted::No);
         if gone {
             return;
         }
@@ -196,6 +196,7 @@ async fn stream(ledger: &Ledger, target: &Target, found: &Found, reader: u32) ->
         .header(header::AUTHORIZATION, &ledger.population.users[reader as usize].bearer)
         .body(Empty::<Bytes>::new())
         .ok()?;
+    let opened_us = ledger.us(Instant::now());
     let answer = sender.send_request(request).await.ok()?;
     let (open, mut body) = (answer.status() == 200, answer.into_body());
     let mut text = Vec::new();
@@ -203,7 +204,7 @@ async fn stream(ledger: &Ledger, target: &Target, found: &Found, reader: u32) ->
         text.extend_from_slice(frame.data_ref()?);
         let now = Instant::now();
         while let Some(end) = text.windows(2).position(|two| two == b"\n\n") {
-            heard(ledger, found, &text[..end], now);
+            heard(ledger, found, &text[..end], (opened_us, ledger.us(now)));
             text.drain(..end + 2);
         }
         if text.len() > EVENT_BYTES_MAX {
@@ -213,8 +214,9 @@ async fn stream(ledger: &Ledger, target: &Target, found: &Found, reader: u32) ->
     None
 }
 
-/// An event of a stream: the tweets of this run count.
-fn heard(ledger: &Ledger, found: &Found, event: &[u8], now: Instant) {
+/// An event of a stream: the tweets of this run count that were written while it was open, as one begins
+/// with what was there before.
+fn heard(ledger: &Ledger, found: &Found, event: &[u8], (opened_us, now_us): (u64, u64)) {
     let Ok(event) = std::str::from_utf8(event) else { return };
     let mut lines = event.lines();
     if !lines.any(|line| line == "event: tweet") {
@@ -228,8 +230,11 @@ fn heard(ledger: &Ledger, found: &Found, event: &[u8], now: Instant) {
         && let Some(post) = ledger.post(number)
     {
         // Heard before its author was answered: at once.
-        let us = if post.id.is_some() { ledger.us(now).saturating_sub(post.at_us) } else { 0 };
-        let audience = ledger.population.audience(post.author);
-        found.seen(STREAM, audience, Duration::from_micros(us));
+        let us = if post.id.is_some() { now_us.saturating_sub(post.at_us) } else { 0 };
+        let old = post.id.is_some() && post.at_us < opened_us;
+        if !old && post.deleted == Deleted::No {
+            let audience = ledger.population.audience(post.author);
+            found.seen(STREAM, audience, Duration::from_micros(us));
+        }
     }
 }

@@ -25,12 +25,12 @@ pub async fn restore(ledger: &Ledger, target: &Target) -> Result<usize, String> 
                     api.call(user, Method::DELETE, &path, None).await?;
                 }
             }
-            for (user, other, sees) in [(low, high, pair.sees[0]), (high, low, pair.sees[1])] {
+            for (user, other, side) in [(low, high, pair.sides[0]), (high, low, pair.sides[1])] {
                 let follows = ledger.population.follows(user, other);
-                if follows && sees != Sees::Yes {
+                if follows && side.sees != Sees::Yes {
                     let body = format!("{{\"handle\":\"{}\"}}", handle(ledger, other));
                     api.call(user, Method::POST, "/follow", Some(body)).await?;
-                } else if !follows && sees != Sees::No {
+                } else if !follows && side.sees != Sees::No {
                     let path = format!("/follow/{}", handle(ledger, other));
                     api.call(user, Method::DELETE, &path, None).await?;
                 }

@@ -327,6 +327,9 @@ impl Order {
                 Err(_) => gathered.cut_short = Some("a driver's thread has panicked".to_owned()),
             }
         }
+        if gathered.cut_short.is_some() {
+            follower.abort();
+        }
         tell(Progress::Phase("waits for the last tweets to be seen"));
         // It ends, as the drivers have dropped their ends of the channel.
         drop(follower.await);

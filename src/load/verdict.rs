@@ -81,7 +81,7 @@ fn plan(order: &Order, gathered: &Gathered) -> Plan {
         rate: profile.rates.points().to_vec(),
         length_s: profile.rates.length_s(),
         arrivals: gathered.sums.arrivals,
-        connections: profile.connections,
+        connections: profile.connections.div_ceil(order.workers) * order.workers,
         workers: order.workers,
         population: order.population.order.clone(),
         users: order.population.users.len(),
@@ -125,6 +125,11 @@ fn invalid(order: &Order, gathered: &Gathered) -> Vec<String> {
     why.extend(gathered.cut_short.clone());
     if let Some(Err(error)) = &gathered.audited {
         why.push(format!("the audit could not be made: {error}"));
+    }
+    let taken = totals.sent + totals.skipped + totals.dropped;
+    if gathered.cut_short.is_none() && taken != gathered.sums.arrivals {
+        let all = gathered.sums.arrivals;
+        why.push(format!("the driver has lost requests: of {all} it knows the end of {taken}"));
     }
     let late = totals.late.value_at_quantile(0.99);
     if late > LATE_MAX_US {

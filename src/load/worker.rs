@@ -4,7 +4,7 @@
 //! Everything of a worker stays on its thread, so that nothing is locked but the record.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
     io,
     rc::Rc,
@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc};
 use super::{
     act::{Actor, Done, Outcome},
     alarm::Alarm,
-    connection::{Connection, Target},
+    connection::{CALL_MAX, Connection, Target},
     ledger::Ledger,
     mix::Op,
     schedule::{Action, Due, Schedule},
@@ -30,6 +30,11 @@ use crate::domain::TweetId;
 
 /// Requests that may wait for a connection, per worker; one more is dropped.
 pub const BACKLOG_MAX: usize = 50_000;
+/// Requests that still wait this long after the schedule has ended are dropped, so that a run whose target
+/// hangs has an end.
+const LEFT_MAX: Duration = CALL_MAX;
+/// How often a worker that waits for the next request looks whether it is told to stop.
+const STOP_LOOK: Duration = Duration::from_millis(200);
 /// Readers of whom a worker remembers where they stopped.
 const CURSORS_MAX: usize = 65_536;
 /// Requests that are handed out before others are let run.
@@ -73,7 +78,8 @@ struct Desk {
     shared: Arc<Shared>,
     waiting: RefCell<VecDeque<(Instant, Due)>>,
     due: Notify,
-    closed: RefCell<bool>,
+    /// When the schedule ended.
+    closed: Cell<Option<Instant>>,
     totals: RefCell<Totals>,
     tick: RefCell<Tick>,
     cursors: RefCell<BTreeMap<u32, TweetId>>,
@@ -100,7 +106,7 @@ pub fn drive(
             shared,
             waiting: RefCell::default(),
             due: Notify::new(),
-            closed: RefCell::new(false),
+            closed: Cell::new(None),
             totals: RefCell::default(),
             tick: RefCell::default(),
             cursors: RefCell::default(),
@@ -109,7 +115,7 @@ pub fn drive(
             .map(|_| tokio::task::spawn_local(client(Rc::clone(&desk))))
             .collect();
         let dealt = desk.deal(schedule, number, of).await;
-        *desk.closed.borrow_mut() = true;
+        desk.closed.set(Some(Instant::now()));
         for client in clients {
             desk.due.notify_waiters();
             // A client that panicked is missed by the requests that it did not answer.
@@ -128,13 +134,13 @@ impl Desk {
         let began = self.shared.ledger.began;
         let mut burst = 0;
         for due in schedule.skip(number).step_by(of) {
-            if self.shared.stop.load(Ordering::Relaxed) {
-                break;
-            }
             let at = began + due.at;
-            if at > Instant::now() {
-                alarm.until(at).await?;
+            while at > Instant::now() && !self.stops() {
+                alarm.until(at.min(Instant::now() + STOP_LOOK)).await?;
                 burst = 0;
+            }
+            if self.stops() {
+                break;
             }
             let late = Instant::now().saturating_duration_since(at);
             self.turn(Some(due.at.as_secs()));
@@ -148,16 +154,35 @@ impl Desk {
         Ok(())
     }
 
-    fn put(&self, at: Instant, due: Due, late: Duration) {
-        self.tick.borrow_mut().due += 1;
-        let mut totals = self.totals.borrow_mut();
-        record(&mut totals.late, late);
-        let mut waiting = self.waiting.borrow_mut();
-        if waiting.len() == BACKLOG_MAX {
-            totals.dropped += 1;
-            self.error(&mut totals, due.action.op(), "dropped".to_owned());
+    fn stops(&self) -> bool {
+        self.shared.stop.load(Ordering::Relaxed)
+    }
+
+    /// Drops what waits, once nobody may wait for it any more.
+    fn give_up(&self) {
+        let left = self.closed.get().is_some_and(|closed| closed.elapsed() > LEFT_MAX);
+        if !left && !self.stops() {
             return;
         }
+        let dropped = std::mem::take(&mut *self.waiting.borrow_mut());
+        for (_, due) in dropped {
+            self.drop_one(&due);
+        }
+    }
+
+    fn drop_one(&self, due: &Due) {
+        let mut totals = self.totals.borrow_mut();
+        totals.dropped += 1;
+        self.error(&mut totals, due.action.op(), "dropped".to_owned());
+    }
+
+    fn put(&self, at: Instant, due: Due, late: Duration) {
+        self.tick.borrow_mut().due += 1;
+        record(&mut self.totals.borrow_mut().late, late);
+        if self.waiting.borrow().len() == BACKLOG_MAX {
+            return self.drop_one(&due);
+        }
+        let (mut totals, mut waiting) = (self.totals.borrow_mut(), self.waiting.borrow_mut());
         waiting.push_back((at, due));
         totals.backlog_max = totals.backlog_max.max(waiting.len() as u64);
         self.due.notify_one();
@@ -182,10 +207,11 @@ impl Desk {
         loop {
             // Made before the look, so that what comes between the two wakes it.
             let woken = self.due.notified();
+            self.give_up();
             if let Some(next) = self.waiting.borrow_mut().pop_front() {
                 return Some(next);
             }
-            if *self.closed.borrow() {
+            if self.closed.get().is_some() {
                 return None;
             }
             woken.await;

@@ -38,7 +38,18 @@ pub enum Lie {
     ShowsDeleted,
     /// Who was blocked is shown to who blocked them.
     ShowsBlocked,
+    /// Tweets of somebody are shown to who never followed them.
+    Leaks,
+    /// Profiles count a follower too many.
+    Miscounts,
+    /// A post stands twice in a list, as two tweets.
+    PostsTwice,
+    /// Nothing, but every page takes its time.
+    Stalls,
 }
+
+/// How long a page takes that stalls.
+const STALL: std::time::Duration = std::time::Duration::from_millis(40);
 
 struct Known {
     target: SocketAddr,
@@ -114,6 +125,9 @@ async fn pass(State(known): State<Arc<Known>>, request: Request) -> Response {
     let reader = reader.unwrap_or_default();
     head.uri = format!("http://{}{path}", known.target).parse().unwrap();
     head.headers.remove("host");
+    if known.lie == Lie::Stalls && route == "/timeline" {
+        tokio::time::sleep(STALL).await;
+    }
     let asked = known.client.request(Request::from_parts(head, Full::new(body))).await;
     let Ok(answer) = asked else {
         return Response::builder().status(502).body(Body::empty()).unwrap();
@@ -144,18 +158,52 @@ async fn pass(State(known): State<Arc<Known>>, request: Request) -> Response {
                 head.headers.insert("content-length", bytes.len().into());
             }
         }
+        ("GET", route) if head.status == 200 && known.miscounts(route) => {
+            let mut profile: Value = serde_json::from_slice(&bytes).unwrap();
+            profile["followers"] = (profile["followers"].as_u64().unwrap() + 1).into();
+            known.told.fetch_add(1, Ordering::Relaxed);
+            bytes = serde_json::to_vec(&profile).unwrap().into();
+            head.headers.insert("content-length", bytes.len().into());
+        }
         _ => {}
     }
     Response::from_parts(head, Body::from(bytes))
 }
 
 impl Known {
+    /// Whether this profile is lied about: only after the run has changed something, as what was wrong
+    /// before it is not held against it.
+    fn miscounts(&self, route: &str) -> bool {
+        let profile = route.strip_prefix("/users/").is_some_and(|rest| !rest.contains('/'));
+        self.lie == Lie::Miscounts && profile && self.memory.lock().tweets.len() > 1
+    }
+
     /// Changes a page; gives how often.
     fn lie(&self, reader: &str, tweets: &mut Vec<Value>) -> u64 {
         let mut memory = self.memory.lock();
         let ours = |memory: &Memory, tweet: &Value| memory.tweets.contains_key(&id_of(tweet));
         match self.lie {
-            Lie::None => 0,
+            Lie::None | Lie::Miscounts | Lie::Stalls => 0,
+            Lie::PostsTwice => {
+                let twice = |tweet: &Value| {
+                    ours(&memory, tweet) && drawn(reader, id_of(tweet)).is_multiple_of(100)
+                };
+                let Some(at) = tweets.iter().position(twice) else { return 0 };
+                let mut copy = tweets[at].clone();
+                // In its place by its id, which is free but for one in millions.
+                copy["id"] = (id_of(&copy) - 1).to_string().into();
+                tweets.insert(at + 1, copy);
+                1
+            }
+            Lie::Leaks => {
+                // A reader of one in sixteen gets whatever lies within the page.
+                if !drawn(reader, 0).is_multiple_of(16) {
+                    return 0;
+                }
+                let shown = |tweet: &&Value| !memory.deleted.contains(&id_of(tweet));
+                let all: Vec<Value> = memory.tweets.values().filter(shown).cloned().collect();
+                insert(tweets, all.into_iter().filter(|tweet| id_of(tweet).is_multiple_of(5)))
+            }
             Lie::Drops => {
                 let before = tweets.len();
                 tweets.retain(|tweet| {

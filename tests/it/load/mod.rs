@@ -119,6 +119,9 @@ async fn every_lie_is_found_and_called_by_its_name() {
         (Lie::Swaps, Some("order")),
         (Lie::ShowsDeleted, Some("deleted_shown")),
         (Lie::ShowsBlocked, Some("blocked_shown")),
+        (Lie::Leaks, Some("leaked")),
+        (Lie::Miscounts, Some("counter")),
+        (Lie::PostsTwice, Some("duplicate")),
     ] {
         let liar = Liar::start(app.address, lie).await;
         let target = format!("http://{}", liar.address);
@@ -130,7 +133,7 @@ async fn every_lie_is_found_and_called_by_its_name() {
             // What an author has just written, or a reader has seen, is missed as pages come.
             found.retain(|kind| !["own_unseen", "went_back"].contains(&kind.as_str()));
         }
-        if lie == Lie::ShowsDeleted {
+        if [Lie::ShowsDeleted, Lie::Leaks].contains(&lie) {
             // Some of them were of authors who had been hidden from the reader since.
             found.retain(|kind| !["unfollowed_shown", "blocked_shown"].contains(&kind.as_str()));
         }
@@ -143,6 +146,28 @@ async fn every_lie_is_found_and_called_by_its_name() {
             _ => assert_eq!(code, Some(98), "{lie:?}: {output:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_those_before_it_is_timed_from_when_it_was_due() {
+    let app = seeded(&[]).await;
+    let liar = Liar::start(app.address, Lie::Stalls).await;
+    let profile = app.data_dir().join("stall.toml");
+    // One page at a time, which takes 40 ms and more, and twice as many are due.
+    let text = "connections = 1\nmix = { timeline = 1 }\n[arrivals]\nshape = \"constant\"\n\
+        process = \"fixed\"\nrate = 50\nlength = \"4s\"\n";
+    fs::write(&profile, text).unwrap();
+    let mut command = chirp(&["load", "--quiet", "--no-audit", "--json", "-", "--profile"]);
+    command.arg(&profile).arg("--data-dir").arg(app.data_dir());
+    command.args(["--target", &format!("http://{}", liar.address)]);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let of = &report["operations"][0];
+    assert_eq!(count(&of["ok"]), 200, "{of}");
+    let (raw, corrected) = (count(&of["raw"]["p50_us"]), count(&of["corrected"]["p50_us"]));
+    assert!(raw >= 40_000, "{raw}");
+    // In the middle some fifty requests wait before it.
+    assert!(corrected > 10 * raw, "{corrected} us beside {raw}");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use axum::{
     body::{Body, Bytes},
     extract::{Request, State},
     response::Response,
+    serve::ListenerExt,
 };
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
@@ -100,13 +101,19 @@ fn drawn(reader: &str, id: u64) -> u64 {
 impl Liar {
     /// Begins to lie about what listens at `target`.
     pub async fn start(target: SocketAddr, lie: Lie) -> Self {
-        let client = Client::builder(TokioExecutor::new()).build_http();
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new()).build(connector);
         let (told, memory) = (AtomicU64::new(0), Mutex::default());
         let known = Arc::new(Known { target, lie, client, told, memory });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let app = Router::new().fallback(pass).with_state(Arc::clone(&known));
-        let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        let server = tokio::spawn(async move {
+            axum::serve(listener.tap_io(|stream| stream.set_nodelay(true).unwrap()), app)
+                .await
+                .unwrap()
+        });
         Self { address, known, server }
     }
 

@@ -60,6 +60,10 @@ matrix *rows="all":
 bench *args:
     cargo bench --locked --bench feed -- {{ args }}
 
+# The driver of `chirp load` against a bare server, beside `oha` and `wrk` (docs/bench.md)
+bench-driver *args:
+    cargo bench --locked --bench driver -- {{ args }}
+
 # Licences, sources and banned crates
 deny:
     cargo deny --offline check bans licenses sources

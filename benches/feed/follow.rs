@@ -51,9 +51,10 @@ pub(crate) async fn seen(address: SocketAddr, request: &[u8], posted: &Posted) -
     }
 }
 
-/// Whether the page that `request` reads has the tweet.
+/// Whether the page that `request` reads is there and has the tweet.
 pub(crate) async fn shows(connection: &mut Connection, request: &[u8], posted: &Posted) -> bool {
     let answer = connection.call(request).await;
-    assert_eq!(answer.status, 200);
-    answer.body.windows(posted.name.len()).any(|part| part == posted.name.as_bytes())
+    // Servers that are busy may not answer in time.
+    answer.status == 200
+        && answer.body.windows(posted.name.len()).any(|part| part == posted.name.as_bytes())
 }

@@ -74,7 +74,7 @@ enum Verb {
     /// Fill an empty data set with people who follow each other and have tweeted
     Seed(seed::Args),
     /// Drive a running chirp, and prove that nothing was lost, doubled, misordered or leaked
-    Load(load::Args),
+    Load(Box<load::Args>),
     /// Publish again everything that was committed since a time: the one repair tool
     Replay(replay::Args),
     /// Bring the schemas of the stores up to date, or say what they lack

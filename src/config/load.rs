@@ -292,7 +292,7 @@ fn range_of(problem: &str) -> String {
 }
 
 /// The known name that differs least from `name`, if it looks like a slip of the hand.
-fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
+pub(crate) fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
     let bound = (name.len() / 3).max(2);
     known
         .map(|candidate| (distance(name, &candidate), candidate))

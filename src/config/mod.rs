@@ -32,6 +32,7 @@ pub use fanout::Fanout;
 pub use gateway::Gateway;
 pub use http::Http;
 pub use image::Image;
+pub(crate) use load::nearest;
 pub use load::{ConfigError, Loaded, Origin, Override, Sources, load};
 pub use log::{LEVELS, Log};
 pub use media::Media;

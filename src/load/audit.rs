@@ -44,7 +44,7 @@ pub struct Audited {
     pub deliveries: u64,
     /// Users whose counts were compared.
     pub counted: u64,
-    /// SHA-256 over what the readers read of this run.
+    /// SHA-256 over which posts of this run each reader is shown.
     pub sha256: String,
 }
 
@@ -57,6 +57,9 @@ struct Books<'a> {
     /// Of each user, those with whom this run changed something.
     changed: BTreeMap<u32, Vec<u32>>,
 }
+
+/// SHA-256 of the posts that a list shows.
+type Digested = [u8; 32];
 
 /// What a list shows of this run: number of the post and tweet, newest first.
 type Shown = Vec<(u32, TweetId)>;
@@ -76,13 +79,14 @@ pub async fn audit(ledger: &Ledger, target: &Target, scope: &Scope) -> Result<Au
         }
         Ok::<_, String>(digests)
     });
-    let mut digests: Vec<(u32, u64, String)> =
+    let mut digests: Vec<(u32, u64, Digested)> =
         try_join_all(walks).await?.into_iter().flatten().collect();
     digests.sort_unstable();
     let mut hash = Sha256::new();
     for (reader, deliveries, digest) in &digests {
         audited.deliveries += deliveries;
-        hash.update(format!("{reader} {digest}\n"));
+        hash.update(reader.to_le_bytes());
+        hash.update(digest);
     }
     audited.sha256 = hex(&hash.finalize());
     let walks = shares(scope.authors.clone()).into_iter().map(|share| async move {
@@ -211,7 +215,7 @@ impl<'a> Books<'a> {
     }
 
     /// A home timeline: reader, deliveries that had to be there, digest.
-    async fn home(&self, api: &mut Api<'_>, reader: u32) -> Result<(u32, u64, String), String> {
+    async fn home(&self, api: &mut Api<'_>, reader: u32) -> Result<(u32, u64, Digested), String> {
         let shown = self.walk(api, reader, List::Home).await?.unwrap_or_default();
         self.once(reader, &shown);
         let mut truth = BTreeMap::new();
@@ -233,11 +237,14 @@ impl<'a> Books<'a> {
         for &(number, _) in &shown {
             self.must_not(api, &mut truth, reader, number).await?;
         }
-        let digest = shown.iter().fold(String::new(), |mut text, (number, _)| {
-            let _ = write!(text, "{number} ");
-            text
-        });
-        Ok((reader, deliveries, digest))
+        // Two posts at one instant stand in either order, from run to run.
+        let mut numbers: Vec<u32> = shown.into_iter().map(|(number, _)| number).collect();
+        numbers.sort_unstable();
+        let mut digest = Sha256::new();
+        for number in numbers {
+            digest.update(number.to_le_bytes());
+        }
+        Ok((reader, deliveries, digest.finalize().into()))
     }
 
     /// All authors of this run whom `reader` sees, or may see.

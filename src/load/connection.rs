@@ -31,6 +31,18 @@ pub struct Target {
     pub base: String,
 }
 
+impl Target {
+    /// What listens at `address`.
+    ///
+    /// # Panics
+    /// Never: an address is a header.
+    #[must_use]
+    pub fn of(address: SocketAddr) -> Self {
+        let host = HeaderValue::try_from(address.to_string()).expect("an address is a header");
+        Self { address, host, base: String::new() }
+    }
+}
+
 /// A request before it is sent.
 #[derive(Debug)]
 pub struct Call<'a> {

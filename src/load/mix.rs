@@ -99,7 +99,7 @@ pub struct Named {
 
 /// The mixes that have a name. The first is that of the social network of `DeathStarBench` (Gan et al.,
 /// ASPLOS 2019): 60 % home timelines, 30 % author timelines, 10 % posts.
-pub const NAMED: [Named; 7] = [
+pub const NAMED: [Named; 8] = [
     Named {
         name: "deathstar",
         about: "60 % home timelines, 30 % author timelines, 10 % posts (DeathStarBench)",
@@ -148,6 +148,12 @@ pub const NAMED: [Named; 7] = [
         about: "readers who mostly come for the first time",
         weights: &[(Op::Timeline, 99.0), (Op::Post, 1.0)],
         actors: Actors::Everybody,
+    },
+    Named {
+        name: "cache-wipe",
+        about: "pages of readers who come again; `--chaos fixtures/load/wipe.toml` empties the cache",
+        weights: &[(Op::Timeline, 90.0), (Op::Scroll, 5.0), (Op::Post, 5.0)],
+        actors: Actors::Skewed,
     },
 ];
 

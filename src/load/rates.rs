@@ -61,6 +61,12 @@ impl Rates {
         self.0.windows(2).map(|two| (two[1].0 - two[0].0) * f64::midpoint(two[0].1, two[1].1)).sum()
     }
 
+    /// The highest rate, in requests per second.
+    #[must_use]
+    pub fn highest(&self) -> f64 {
+        self.0.iter().map(|&(_, rate)| rate).fold(0.0, f64::max)
+    }
+
     /// The same shape with every rate `by` times as high.
     #[must_use]
     pub fn scaled(&self, by: f64) -> Self {

@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 use super::{
     admin,
     api::Api,
-    audit::{Counts, Scope, audit},
+    audit::{Audited, Counts, Scope, audit},
+    chaos::{self, Fault, Mark, play},
     connection::{Call, Connection, NoAnswer, Target},
     host,
     ledger::{Ledger, POSTS_MAX},
@@ -30,13 +31,21 @@ use super::{
     seen::Tag,
     slo::Slo,
     stats::{Tick, Totals},
+    usage::{Parts, since, usage},
     verdict,
     worker::{Shared, drive},
 };
-use crate::{domain::TweetId, graph::Random, wire::api::PostedTweet};
+use crate::{
+    domain::TweetId, graph::Random, stack::containers::Container, telemetry::process,
+    wire::api::PostedTweet,
+};
 
 /// The first request is due so long after everything has been made ready.
 const LEAD: Duration = Duration::from_millis(200);
+/// A target that turns the first tweet away is asked again for so long.
+const BEGIN_MAX: Duration = Duration::from_secs(10);
+/// The pause between.
+const BEGIN_PAUSE: Duration = Duration::from_millis(200);
 /// With nothing but errors for so long the target is taken for dead.
 const DEAD_AFTER: Duration = Duration::from_secs(10);
 /// Users whose counts are compared.
@@ -45,10 +54,11 @@ const COUNTED_MAX: usize = 200;
 const SETTLE: Duration = Duration::from_secs(5);
 /// The most followed are always among those who are audited: this many of them.
 const AUDIT_TOP: u32 = 100;
-/// Author timelines that are audited.
+/// Author timelines that are audited, but no more than readers.
 const AUDIT_AUTHORS: usize = 500;
 
 /// What is run.
+#[derive(Clone)]
 pub struct Order {
     /// The profile.
     pub profile: Profile,
@@ -58,6 +68,12 @@ pub struct Order {
     pub named: String,
     /// Admin listeners, if any are known.
     pub admins: Vec<SocketAddr>,
+    /// Containers of the target's servers, if any are known.
+    pub containers: Vec<Container>,
+    /// What is broken meanwhile.
+    pub faults: Vec<Fault>,
+    /// What can be broken.
+    pub parts: chaos::Parts,
     /// Who acts.
     pub population: Arc<Population>,
     /// What the run is held to.
@@ -107,6 +123,8 @@ pub enum Progress {
     Second(u64, u64, Tick, u64),
     /// Something else is being done.
     Phase(&'static str),
+    /// One of several runs begins, or what came of it.
+    Trial(String),
 }
 
 /// What a schedule comes to.
@@ -159,7 +177,7 @@ pub struct Gathered {
     /// Freshness.
     pub freshness: Arc<probe::Found>,
     /// What was audited, or why it could not be; absent if nobody asked.
-    pub audited: Option<Result<super::audit::Audited, String>>,
+    pub audited: Option<Result<Audited, String>>,
     /// Seconds until nothing was on its way, if that was asked.
     pub drained_s: Option<f64>,
     /// Whose timelines were audited.
@@ -174,11 +192,25 @@ pub struct Gathered {
     pub cpu_s: f64,
     /// Share of the machine's time that its host took meanwhile.
     pub steal: f64,
+    /// What the parts of the target have used.
+    pub usage: Parts,
+    /// What was broken, and when.
+    pub marks: Vec<Mark>,
     /// Load average before.
     pub load_before: f64,
 }
 
 impl Order {
+    /// The same once more, as another run with another schedule.
+    #[must_use]
+    pub fn again(&self, number: u64) -> Self {
+        let mut order = self.clone();
+        order.profile.seed = order.profile.seed.wrapping_add(number);
+        // Spread, as not every bit is in the name.
+        order.tag = order.tag.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        order
+    }
+
     /// The schedule, from its beginning.
     #[must_use]
     pub fn schedule(&self) -> Schedule {
@@ -211,7 +243,7 @@ impl Order {
         let began_at_ms = (SystemTime::now() + LEAD)
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_millis() as u64);
-        let (ticks, cpu) = (host::Ticks::now(), host::cpu_s());
+        let (ticks, cpu) = (host::Ticks::now(), process::cpu_s());
         let mut gathered = Gathered {
             sums,
             ledger: Arc::clone(&ledger),
@@ -227,12 +259,15 @@ impl Order {
             took_s: 0.0,
             cpu_s: 0.0,
             steal: 0.0,
+            usage: Parts::new(),
+            marks: Vec::new(),
             load_before,
         };
+        let used = usage(&self.admins, &self.containers).await;
         self.drive(&mut gathered, &stop, tell).await?;
-        gathered.cpu_s = host::cpu_s() - cpu;
+        gathered.cpu_s = process::cpu_s() - cpu;
         gathered.steal = host::Ticks::now().steal_since(ticks);
-        self.look(&mut gathered, tell).await;
+        self.look(&mut gathered, &used, tell).await;
         gathered.took_s = began.elapsed().as_secs_f64();
         Ok(verdict::report(self, gathered).await)
     }
@@ -242,8 +277,19 @@ impl Order {
         let target = self.named.clone();
         let user = self.population.users.last().expect("a population has users");
         let body = Some(format!("{{\"text\":\"{}\"}}", tag.beginning()));
-        let call = Call { method: Method::POST, path: "/tweets", bearer: &user.bearer, body };
-        match Connection::new(self.target.clone()).call(&call).await {
+        let (mut connection, began) = (Connection::new(self.target.clone()), Instant::now());
+        let answer = loop {
+            let (method, body) = (Method::POST, body.clone());
+            let call = Call { method, path: "/tweets", bearer: &user.bearer, body };
+            match connection.call(&call).await {
+                // An earlier run may have left it busy.
+                Ok(answer) if answer.status == 503 && began.elapsed() < BEGIN_MAX => {
+                    tokio::time::sleep(BEGIN_PAUSE).await;
+                }
+                answer => break answer,
+            }
+        };
+        match answer {
             Err(NoAnswer::Unreachable) => Err(NoRun::Unreachable { target }),
             Err(NoAnswer::Unknown) => {
                 Err(NoRun::Refused { target, kind: "it does not answer".to_owned() })
@@ -265,7 +311,8 @@ impl Order {
         let users = self.population.len();
         let mut random = Random::new(self.profile.seed ^ 0x0061_7564_6974);
         let readers = sample(users, self.profile.audit_readers, AUDIT_TOP, &mut random);
-        let authors = sample(users, AUDIT_AUTHORS, AUDIT_TOP, &mut random);
+        let authors = AUDIT_AUTHORS.min(self.profile.audit_readers);
+        let authors = sample(users, authors, AUDIT_TOP, &mut random);
         let mut counts: BTreeMap<u32, Counts> = BTreeMap::new();
         let mut api = Api::new(ledger, self.target.clone());
         for &user in &sums.counted {
@@ -320,7 +367,13 @@ impl Order {
         let follower = tokio::spawn(follow);
         let samples = Arc::new(Mutex::new(Vec::new()));
         let watcher = tokio::spawn(watch(self.admins.clone(), ledger.began, Arc::clone(&samples)));
+        let over = Arc::new(AtomicBool::new(false));
+        let (faults, parts) = (self.faults.clone(), self.parts.clone());
+        let chaos = tokio::spawn(play(faults, parts, ledger.began, Arc::clone(&over)));
         gathered.cut_short = self.count(gathered, &mut seconds, stop, tell).await;
+        // Whatever is still broken is mended before anything else is waited for.
+        over.store(true, Ordering::Relaxed);
+        gathered.marks = chaos.await.unwrap_or_default();
         for driver in drivers {
             match driver.join() {
                 Ok(totals) => gathered.totals.add(&totals?),
@@ -396,34 +449,38 @@ impl Order {
     }
 
     /// Waits until nothing is on its way, audits, and puts back what was changed.
-    async fn look(&self, gathered: &mut Gathered, tell: &(dyn Fn(Progress) + Sync)) {
-        if !self.audit {
-            return;
-        }
+    async fn look(&self, gathered: &mut Gathered, used: &Parts, tell: &(dyn Fn(Progress) + Sync)) {
         tell(Progress::Phase("waits until nothing is on its way"));
-        let mut undrained = None;
-        if self.admins.is_empty() {
+        let mut drained = Ok(());
+        if self.admins.is_empty() && self.audit {
             tokio::time::sleep(SETTLE).await;
-        } else {
-            match admin::drain(&self.admins).await {
-                Ok(took) => gathered.drained_s = Some(took),
-                Err(why) => undrained = Some(why),
-            }
+        } else if !self.admins.is_empty() {
+            drained = admin::drain(&self.admins).await.map(|took| gathered.drained_s = Some(took));
+            gathered.samples.push(admin::sample(&self.admins, gathered.ledger.began).await);
         }
-        tokio::time::sleep(Duration::from_micros(super::live::NEAR_US)).await;
-        tell(Progress::Phase("reads everything again"));
-        let ledger = Arc::clone(&gathered.ledger);
-        let audited = match undrained {
-            None => audit(&ledger, &self.target, &gathered.scope).await,
-            Some(why) => Err(why),
-        };
-        let reachable = audited.is_ok();
-        gathered.audited = Some(audited);
+        gathered.usage = since(used, &usage(&self.admins, &self.containers).await);
+        if self.audit {
+            gathered.audited = Some(match drained {
+                Ok(()) => self.audits(gathered, tell).await,
+                Err(why) => Err(why),
+            });
+        }
+        let reachable = gathered.audited.as_ref().is_none_or(Result::is_ok);
         if reachable && gathered.sums.changes > 0 {
             tell(Progress::Phase("puts back who followed whom"));
             // The graph of the next run is asked for where it does not fit.
-            let _left = restore(&ledger, &self.target).await;
+            let _left = restore(&gathered.ledger, &self.target).await;
         }
+    }
+
+    async fn audits(
+        &self,
+        gathered: &Gathered,
+        tell: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Audited, String> {
+        tokio::time::sleep(Duration::from_micros(super::live::NEAR_US)).await;
+        tell(Progress::Phase("reads everything again"));
+        audit(&gathered.ledger, &self.target, &gathered.scope).await
     }
 }
 

@@ -1,8 +1,8 @@
 //! The report of a run, and what it comes to.
 
 use super::{
-    admin, host,
-    ledger::Ledger,
+    admin,
+    ledger::{Ledger, Posted},
     live,
     population::Population,
     probe,
@@ -11,11 +11,12 @@ use super::{
     slo::Measured,
     stats::Totals,
 };
+use crate::telemetry::process;
 
 /// A driver that takes requests up later than this, at the 99th percentile, measures itself.
-const LATE_MAX_US: u64 = 5_000;
+pub const LATE_MAX_US: u64 = 5_000;
 /// A host that takes more of the machine's time than this measures its other guests.
-const STEAL_MAX: f64 = 0.02;
+pub const STEAL_MAX: f64 = 0.02;
 
 /// All objectives are met.
 pub const MET: u8 = 0;
@@ -58,16 +59,26 @@ pub(super) async fn report(order: &Order, gathered: Gathered) -> Report {
             late_max_us: totals.late.max(),
             cpu_s: gathered.cpu_s,
             steal: gathered.steal,
-            resident_bytes: host::resident_bytes(),
+            resident_bytes: process::resident_bytes(),
         },
         operations: totals.operations.iter().map(|(op, m)| m.operation(*op, length_s)).collect(),
         seconds: gathered.seconds.values().map(super::stats::Tick::second).collect(),
         freshness: gathered.freshness.report(),
         server: gathered.samples.clone(),
+        usage: gathered.usage.clone(),
+        marks: gathered.marks.clone(),
+        deliveries: deliveries(&gathered),
         audit,
     };
     judge(order, &gathered, &mut report);
     report
+}
+
+/// Followers of the authors of all posts that were acknowledged, summed.
+fn deliveries(gathered: &Gathered) -> u64 {
+    let ledger: &Ledger = &gathered.ledger;
+    let posts = ledger.posts().into_iter().filter(|post| post.state == Posted::Acknowledged);
+    posts.map(|post| ledger.population.audience(post.author) as u64).sum()
 }
 
 fn plan(order: &Order, gathered: &Gathered) -> Plan {
@@ -125,6 +136,10 @@ fn invalid(order: &Order, gathered: &Gathered) -> Vec<String> {
     why.extend(gathered.cut_short.clone());
     if let Some(Err(error)) = &gathered.audited {
         why.push(format!("the audit could not be made: {error}"));
+    }
+    for mark in &gathered.marks {
+        let failed = mark.failed.iter();
+        why.extend(failed.map(|failed| format!("`{}` could not be done: {failed}", mark.what)));
     }
     let taken = totals.sent + totals.skipped + totals.dropped;
     if gathered.cut_short.is_none() && taken != gathered.sums.arrivals {

@@ -332,6 +332,7 @@ impl Inner {
         r.register_with_unit("store_call", calls, Unit::Seconds, self.store_calls.clone());
         r.register("shed", "Requests turned away by a full role", self.shed.clone());
         r.register("uncounted", "Calls that no rate limit counted", self.uncounted.clone());
+        r.register_collector(Box::new(super::process::Process));
     }
 }
 
@@ -359,6 +360,8 @@ mod tests {
             "chirp_writes_saved_total 7",
             "chirp_home_rows_total 404",
             r#"chirp_uncounted_total{role="gateway"} 1"#,
+            "chirp_process_cpu_seconds_total ",
+            "chirp_process_resident_memory_bytes ",
             r#"chirp_queue_depth{lane="bulk"} 5"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -3,5 +3,6 @@
 
 pub mod logs;
 pub mod metrics;
+pub mod process;
 
 pub use metrics::Metrics;

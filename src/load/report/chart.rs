@@ -38,6 +38,8 @@ pub struct Chart<'a> {
     pub below: &'a str,
     /// Whether the upright axis is in powers of ten.
     pub log: bool,
+    /// What is marked below the lines: from, until, and what it is.
+    pub bands: &'a [(f64, f64, String)],
     /// The lines.
     pub lines: Vec<Line>,
 }
@@ -125,6 +127,7 @@ impl Chart<'_> {
                 number(at)
             );
         }
+        svg.push_str(&self.marked(right, along));
         for (n, line) in self.lines.iter().enumerate() {
             let points = thinned(&line.points).into_iter().filter(|point| finite(&point));
             let points = points.fold(String::new(), |mut text, (x, y)| {
@@ -141,6 +144,24 @@ impl Chart<'_> {
             );
         }
         svg.push_str(&self.legend());
+        svg
+    }
+
+    /// What is marked, up to the end of the axis.
+    fn marked(&self, right: f64, along: impl Fn(f64) -> f64) -> String {
+        let mut svg = String::new();
+        for (from, until, what) in self.bands {
+            let (x, end) = (along(from.min(right)), along(until.min(right)));
+            let _ = write!(
+                svg,
+                "<rect class=\"band\" x=\"{x:.1}\" y=\"10\" width=\"{:.1}\" height=\"{}\">\
+                 <title>{what}</title></rect>\
+                 <text class=\"band\" x=\"{x:.1}\" y=\"9\">{what}</text>",
+                (end - x).max(2.0),
+                HEIGHT - 10.0,
+                what = escaped(what)
+            );
+        }
         svg
     }
 
@@ -191,7 +212,7 @@ mod tests {
         for lines in
             [vec![], vec![line(vec![])], vec![line(vec![(0.0, f64::NAN), (1.0, f64::NAN)])]]
         {
-            let chart = Chart { title: "t", unit: "ms", below: "s", log: true, lines };
+            let chart = Chart { title: "t", unit: "ms", below: "s", log: true, bands: &[], lines };
             assert!(chart.drawn().contains("Nothing was measured."));
         }
     }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{
+    super::chaos::Mark,
     Audit, Operation, Report, Sample,
     chart::{Chart, Line},
     text::time,
@@ -22,6 +23,7 @@ th:first-child,td:first-child{text-align:left}th{font-weight:500;color:var(--dim
 figure{margin:1rem 0}svg{width:100%;height:auto}svg text{font-size:11px;fill:var(--dim)}.grid{stroke:var(--line)}\
 polyline,.key line{fill:none;stroke-width:1.6}.key{width:28px;height:8px}.legend span{margin-right:1rem;white-space:nowrap}\
 .l0{stroke:#0072b2}.l1{stroke:#d55e00}.l2{stroke:#009e73}.l3{stroke:#cc79a7}.l4{stroke:#999900}.l5{stroke:#56b4e9}\
+rect.band{fill:#d55e00;fill-opacity:.15}svg text.band{fill:#d55e00}\
 pre{white-space:pre-wrap;overflow-wrap:anywhere}meter{width:8rem}";
 
 /// `text` without what HTML understands.
@@ -56,7 +58,7 @@ pub fn page(report: &Report) -> String {
     seconds(report, &mut page);
     percentiles(&report.operations, &mut page);
     freshness(report, &mut page);
-    server(&report.server, &mut page);
+    server(&report.server, &report.marks, &mut page);
     audit(report.audit.as_ref(), &mut page);
     about(report, &mut page);
     page.push_str("</body></html>\n");
@@ -157,6 +159,7 @@ fn operations(all: &[Operation], page: &mut String) {
 
 fn seconds(report: &Report, page: &mut String) {
     page.push_str("<h2>Over time</h2>");
+    let bands = &bands(&report.marks);
     let line = |name: &str, of: &dyn Fn(&super::Second) -> f64| Line {
         name: name.to_owned(),
         points: report.seconds.iter().map(|s| (s.second as f64, of(s))).collect(),
@@ -167,7 +170,7 @@ fn seconds(report: &Report, page: &mut String) {
         line("errors", &|s| s.errors as f64),
     ];
     let chart =
-        Chart { title: "Requests", unit: "per second", below: "seconds", log: false, lines };
+        Chart { title: "Requests", unit: "per second", below: "seconds", log: false, bands, lines };
     page.push_str(&chart.drawn());
     let names: Vec<&str> = report.operations.iter().map(|of| of.operation.as_str()).collect();
     for (title, figure) in [("Median", 0), ("99th percentile", 1), ("Longest", 2)] {
@@ -187,10 +190,16 @@ fn seconds(report: &Report, page: &mut String) {
             unit: "ms from when a request was due",
             below: "seconds",
             log: true,
+            bands,
             lines,
         };
         page.push_str(&chart.drawn());
     }
+}
+
+/// What was broken, for charts over time.
+fn bands(marks: &[Mark]) -> Vec<(f64, f64, String)> {
+    marks.iter().map(|mark| (mark.from_s, mark.until_s, mark.what.clone())).collect()
 }
 
 /// Along the axis each step is one nine more: 90 %, 99 %, 99.9 %.
@@ -206,7 +215,8 @@ fn percentiles(all: &[Operation], page: &mut String) {
     }
     let below = "nines: 1 is 90 %, 2 is 99 %, 3 is 99.9 %";
     page.push_str(
-        &Chart { title: "Latency by percentile", unit: "ms", below, log: true, lines }.drawn(),
+        &Chart { title: "Latency by percentile", unit: "ms", below, log: true, bands: &[], lines }
+            .drawn(),
     );
 }
 
@@ -227,11 +237,12 @@ fn freshness(report: &Report, page: &mut String) {
     table(&["", "count", "unseen", "p50", "p90", "p99", "max"], &rows, page);
 }
 
-fn server(samples: &[Sample], page: &mut String) {
+fn server(samples: &[Sample], marks: &[Mark], page: &mut String) {
     page.push_str("<h2>The system meanwhile</h2>");
     if samples.is_empty() {
         return page.push_str("<p>No admin listener was asked.</p>");
     }
+    let bands = &bands(marks);
     let mut waits: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
     for sample in samples {
         for (lane, &depth) in &sample.lanes {
@@ -241,7 +252,8 @@ fn server(samples: &[Sample], page: &mut String) {
     }
     let lines =
         waits.into_iter().map(|(name, points)| Line { name: name.to_owned(), points }).collect();
-    let chart = Chart { title: "Waiting messages", unit: "", below: "seconds", log: false, lines };
+    let chart =
+        Chart { title: "Waiting messages", unit: "", below: "seconds", log: false, bands, lines };
     page.push_str(&chart.drawn());
     let change = |name: &str| -> Vec<(f64, f64)> {
         let of = |sample: &Sample| sample.counters.get(name).copied().unwrap_or(0.0);
@@ -253,7 +265,8 @@ fn server(samples: &[Sample], page: &mut String) {
     let points = share.map(|(hit, miss)| (hit.0, 100.0 * hit.1 / (hit.1 + miss.1))).collect();
     let lines = vec![Line { name: "hits".to_owned(), points }];
     page.push_str(
-        &Chart { title: "Cache hits", unit: "%", below: "seconds", log: false, lines }.drawn(),
+        &Chart { title: "Cache hits", unit: "%", below: "seconds", log: false, bands, lines }
+            .drawn(),
     );
     let lines = [("pushed", "chirp_deliveries_total"), ("spared", "chirp_writes_saved_total")];
     let lines =
@@ -263,6 +276,7 @@ fn server(samples: &[Sample], page: &mut String) {
         unit: "per second",
         below: "seconds",
         log: false,
+        bands,
         lines: lines.into(),
     };
     page.push_str(&chart.drawn());

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{chaos::Mark, usage::Parts};
+
 /// The schema of [`Report`].
 pub const SCHEMA: &str = "chirp.load/1";
 
@@ -47,6 +49,17 @@ pub struct Report {
     pub freshness: Vec<Freshness>,
     /// What the admin listeners said meanwhile, some times a second; empty if there is none.
     pub server: Vec<Sample>,
+    /// What `--chaos` broke, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub marks: Vec<Mark>,
+    /// What the parts of the target have used until nothing was on its way, by name: `chirp`, and each
+    /// server that runs in a container of the data folder; empty if nobody tells.
+    #[serde(default)]
+    pub usage: Parts,
+    /// Followers of the authors of all posts that were acknowledged, summed: the deliveries of a fan-out on
+    /// write that spares nobody.
+    #[serde(default)]
+    pub deliveries: u64,
     /// Whether all was right; absent if nobody looked.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub audit: Option<Audit>,
@@ -279,7 +292,8 @@ pub struct Audit {
     pub kinds: BTreeMap<String, u64>,
     /// The first of them.
     pub violations: Vec<Violation>,
-    /// SHA-256 over the home timelines that were read, without ids and times: equal for equal schedules.
+    /// SHA-256 over the posts of the home timelines that were read, without ids, times and order: equal for
+    /// equal schedules.
     pub sha256: String,
     /// The most memory that the record may take, in bytes.
     pub memory_max_bytes: u64,
@@ -305,11 +319,11 @@ pub struct Violation {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A run in which much went wrong, with names that would break a page.
-    pub(super) fn report() -> Report {
+    pub(crate) fn report() -> Report {
         let latency = Latency {
             count: 3,
             mean_us: 5_000.0,
@@ -355,6 +369,12 @@ mod tests {
             Sample { lanes: lanes.clone(), ..Sample::default() },
             Sample { at_s: 1.0, lanes, ..Sample::default() },
         ];
+        report.marks = vec![Mark {
+            what: "freeze <redis>".to_owned(),
+            from_s: 0.5,
+            until_s: 1.5,
+            failed: None,
+        }];
         report.verdict = Verdict {
             outcome: "audit violated".to_owned(),
             exit: 98,
@@ -370,7 +390,7 @@ mod tests {
     }
 
     /// A run in which nothing happened.
-    pub(super) fn empty() -> Report {
+    pub(crate) fn empty() -> Report {
         Report {
             schema: SCHEMA.to_owned(),
             version: "0".to_owned(),
@@ -386,6 +406,9 @@ mod tests {
             seconds: Vec::new(),
             freshness: Vec::new(),
             server: Vec::new(),
+            marks: Vec::new(),
+            usage: Parts::new(),
+            deliveries: 0,
             audit: None,
         }
     }

@@ -51,6 +51,13 @@ pub fn summary(report: &Report) -> Vec<String> {
             "  (poll, stream: 201 to seen, by the author's followers; count and unseen)".to_owned(),
         );
     }
+    for mark in &report.marks {
+        let failed = mark.failed.as_deref().map_or_else(String::new, |why| format!(": {why}"));
+        lines.push(format!(
+            "{} from {:.1} to {:.1} s{failed}",
+            mark.what, mark.from_s, mark.until_s
+        ));
+    }
     audit(report, &mut lines);
     for objective in &report.verdict.objectives {
         let met = if objective.met { "met   " } else { "MISSED" };
@@ -108,6 +115,7 @@ mod tests {
             "timeline               60.0        2",
             "  2 timeout",
             "poll from 10",
+            "freeze <redis> from 0.5 to 1.5 s",
             "  1 missing",
             "missing: tweet 17 of <b>ada</b>, read by bob at 9 ms: home timeline",
             "MISSED timeline.p99 < 5ms  (10.00 ms, 300 % of its error budget)",

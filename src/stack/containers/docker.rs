@@ -12,12 +12,15 @@
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
+use futures_util::StreamExt;
 use serde::Serialize;
 use testcontainers::{
     bollard::{
         Docker,
         models::ContainerSummary,
-        query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder},
+        query_parameters::{
+            ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StatsOptionsBuilder,
+        },
     },
     core::client::docker_client_instance,
 };
@@ -47,6 +50,19 @@ pub struct Engine {
     docker: Docker,
     /// Its version, such as `20.10.24`.
     pub version: String,
+}
+
+/// What can be done to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// End its processes at once; it stays, with its files.
+    Kill,
+    /// Start it again.
+    Start,
+    /// Freeze its processes.
+    Pause,
+    /// Let them go on.
+    Unpause,
 }
 
 /// A container of ours.
@@ -124,6 +140,38 @@ impl Engine {
         let mut found: Vec<Container> = found.into_iter().filter_map(described).collect();
         found.sort_by(|a, b| (&a.server, &a.id).cmp(&(&b.server, &b.id)));
         Ok(found)
+    }
+
+    /// What a container has used: processor time since it began, in seconds, and the memory of its
+    /// processes now, without what the system keeps of files, in bytes.
+    ///
+    /// # Errors
+    /// [`Trouble`] if the engine does not tell.
+    pub async fn usage(&self, container: &Container) -> Result<(f64, u64), Trouble> {
+        let once = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
+        let told = self.docker.stats(&container.id, Some(once)).next().await.transpose();
+        let told = told.map_err(|error| Trouble::of_docker(&error))?.unwrap_or_default();
+        let cpu = told.cpu_stats.and_then(|cpu| cpu.cpu_usage).and_then(|cpu| cpu.total_usage);
+        let memory = told.memory_stats.unwrap_or_default();
+        // The names of the second and of the first version of control groups.
+        let of = |name| memory.stats.as_ref().and_then(|stats| stats.get(name)).copied();
+        let bytes = of("anon").or_else(|| of("total_rss")).or(memory.usage).unwrap_or(0);
+        Ok((Duration::from_nanos(cpu.unwrap_or(0)).as_secs_f64(), bytes))
+    }
+
+    /// Does something to a container.
+    ///
+    /// # Errors
+    /// [`Trouble`] if the engine does not do it.
+    pub async fn act(&self, container: &Container, act: Act) -> Result<(), Trouble> {
+        let id = &container.id;
+        let done = match act {
+            Act::Kill => self.docker.kill_container(id, None).await,
+            Act::Start => self.docker.start_container(id, None).await,
+            Act::Pause => self.docker.pause_container(id).await,
+            Act::Unpause => self.docker.unpause_container(id).await,
+        };
+        done.map_err(|error| Trouble::of_docker(&error))
     }
 
     /// Removes `containers` with their volumes, all at once. Gives how many there were.

@@ -47,7 +47,12 @@ pub enum Lie {
     PostsTwice,
     /// Nothing, but every page takes its time.
     Stalls,
+    /// Nothing, but calls beyond [`LIMIT`] in a second are turned away.
+    TurnsAway,
 }
+
+/// Calls in a second.
+pub const LIMIT: u32 = 100;
 
 /// How long a page takes that stalls.
 const STALL: std::time::Duration = std::time::Duration::from_millis(40);
@@ -57,7 +62,22 @@ struct Known {
     lie: Lie,
     client: Client<HttpConnector, Full<Bytes>>,
     told: AtomicU64,
+    began: std::time::Instant,
+    /// Which second it is, and its calls.
+    second: Mutex<(u64, u64)>,
     memory: Mutex<Memory>,
+}
+
+impl Known {
+    /// Counts a call; whether there were enough in this second.
+    fn is_beyond(&self) -> bool {
+        let (now, mut second) = (self.began.elapsed().as_secs(), self.second.lock());
+        if second.0 != now {
+            *second = (now, 0);
+        }
+        second.1 += 1;
+        second.1 > u64::from(LIMIT)
+    }
 }
 
 #[derive(Default)]
@@ -104,15 +124,16 @@ impl Liar {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        let (told, memory) = (AtomicU64::new(0), Mutex::default());
-        let known = Arc::new(Known { target, lie, client, told, memory });
+        let (told, began) = (AtomicU64::new(0), std::time::Instant::now());
+        let (second, memory) = (Mutex::default(), Mutex::default());
+        let known = Arc::new(Known { target, lie, client, told, began, second, memory });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let app = Router::new().fallback(pass).with_state(Arc::clone(&known));
         let server = tokio::spawn(async move {
             axum::serve(listener.tap_io(|stream| stream.set_nodelay(true).unwrap()), app)
                 .await
-                .unwrap()
+                .unwrap();
         });
         Self { address, known, server }
     }
@@ -134,6 +155,9 @@ async fn pass(State(known): State<Arc<Known>>, request: Request) -> Response {
     head.headers.remove("host");
     if known.lie == Lie::Stalls && route == "/timeline" {
         tokio::time::sleep(STALL).await;
+    }
+    if known.lie == Lie::TurnsAway && known.is_beyond() {
+        return Response::builder().status(503).body(Body::empty()).unwrap();
     }
     let asked = known.client.request(Request::from_parts(head, Full::new(body))).await;
     let Ok(answer) = asked else {
@@ -190,7 +214,7 @@ impl Known {
         let mut memory = self.memory.lock();
         let ours = |memory: &Memory, tweet: &Value| memory.tweets.contains_key(&id_of(tweet));
         match self.lie {
-            Lie::None | Lie::Miscounts | Lie::Stalls => 0,
+            Lie::None | Lie::Miscounts | Lie::Stalls | Lie::TurnsAway => 0,
             Lie::PostsTwice => {
                 let twice = |tweet: &Value| {
                     ours(&memory, tweet) && drawn(reader, id_of(tweet)).is_multiple_of(100)

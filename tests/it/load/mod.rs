@@ -1,6 +1,7 @@
 //! `chirp load`: what it finds, what it does not, and how it ends.
 
 mod liar;
+mod several;
 
 use std::{
     collections::BTreeSet,

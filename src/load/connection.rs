@@ -88,13 +88,15 @@ pub enum NoAnswer {
 pub struct Connection {
     target: Target,
     sender: Option<SendRequest<Full<Bytes>>>,
+    /// Bytes of the bodies of requests and of answers so far.
+    pub bytes: (u64, u64),
 }
 
 impl Connection {
     /// A connection that is not there yet.
     #[must_use]
     pub const fn new(target: Target) -> Self {
-        Self { target, sender: None }
+        Self { target, sender: None, bytes: (0, 0) }
     }
 
     async fn open(&self) -> Option<SendRequest<Full<Bytes>>> {
@@ -130,6 +132,8 @@ impl Connection {
     pub async fn call(&mut self, call: &Call<'_>) -> Result<Answer, NoAnswer> {
         let exchanged = tokio::time::timeout(CALL_MAX, self.exchange(call)).await;
         let answer = exchanged.unwrap_or(Err(NoAnswer::Unknown));
+        self.bytes.0 += call.body.as_ref().map_or(0, |body| body.len() as u64);
+        self.bytes.1 += answer.as_ref().map_or(0, |answer| answer.body.len() as u64);
         if answer.is_err() {
             self.sender = None;
         }

@@ -7,7 +7,7 @@
 //! [`audit`] reads everything once nothing is on its way. [`stats`] adds up, [`verdict`] makes the
 //! [`report`]; [`run`] is all of it, from the first call to the last. [`find_max`] makes many runs, as
 //! [`search`] asks for rates; [`runs`] are several of one profile, held against a [`baseline`];
-//! [`chaos`] breaks things meanwhile, [`usage`] is what the parts of the target use.
+//! [`calibrate`] tells what each operation costs, [`chaos`] breaks things meanwhile, [`usage`] is what the parts of the target use.
 //! [`strategies`] are runs against data sets that differ in how tweets fan out.
 
 #![allow(clippy::disallowed_methods, reason = "a driver measures the real world")]
@@ -19,6 +19,7 @@ pub mod alarm;
 pub mod api;
 pub mod audit;
 pub mod baseline;
+pub mod calibrate;
 pub mod chaos;
 pub mod connection;
 pub mod find_max;

@@ -194,6 +194,8 @@ pub struct Gathered {
     pub steal: f64,
     /// What the parts of the target have used.
     pub usage: Parts,
+    /// Seconds over which that was counted.
+    pub used_s: f64,
     /// What was broken, and when.
     pub marks: Vec<Mark>,
     /// Load average before.
@@ -260,10 +262,11 @@ impl Order {
             cpu_s: 0.0,
             steal: 0.0,
             usage: Parts::new(),
+            used_s: 0.0,
             marks: Vec::new(),
             load_before,
         };
-        let used = usage(&self.admins, &self.containers).await;
+        let used = (usage(&self.admins, &self.containers).await, Instant::now());
         self.drive(&mut gathered, &stop, tell).await?;
         gathered.cpu_s = process::cpu_s() - cpu;
         gathered.steal = host::Ticks::now().steal_since(ticks);
@@ -449,7 +452,12 @@ impl Order {
     }
 
     /// Waits until nothing is on its way, audits, and puts back what was changed.
-    async fn look(&self, gathered: &mut Gathered, used: &Parts, tell: &(dyn Fn(Progress) + Sync)) {
+    async fn look(
+        &self,
+        gathered: &mut Gathered,
+        used: &(Parts, Instant),
+        tell: &(dyn Fn(Progress) + Sync),
+    ) {
         tell(Progress::Phase("waits until nothing is on its way"));
         let mut drained = Ok(());
         if self.admins.is_empty() && self.audit {
@@ -458,7 +466,8 @@ impl Order {
             drained = admin::drain(&self.admins).await.map(|took| gathered.drained_s = Some(took));
             gathered.samples.push(admin::sample(&self.admins, gathered.ledger.began).await);
         }
-        gathered.usage = since(used, &usage(&self.admins, &self.containers).await);
+        gathered.usage = since(&used.0, &usage(&self.admins, &self.containers).await);
+        gathered.used_s = used.1.elapsed().as_secs_f64();
         if self.audit {
             gathered.audited = Some(match drained {
                 Ok(()) => self.audits(gathered, tell).await,

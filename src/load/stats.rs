@@ -91,11 +91,19 @@ pub struct Measured {
     pub errors: BTreeMap<String, u64>,
     /// Pages that said that they may not be whole.
     pub degraded: u64,
+    /// Bytes of the bodies of requests and of answers.
+    pub bytes: (u64, u64),
 }
 
 impl Default for Measured {
     fn default() -> Self {
-        Self { corrected: times(), raw: times(), errors: BTreeMap::new(), degraded: 0 }
+        Self {
+            corrected: times(),
+            raw: times(),
+            errors: BTreeMap::new(),
+            degraded: 0,
+            bytes: (0, 0),
+        }
     }
 }
 
@@ -108,6 +116,7 @@ impl Measured {
             *self.errors.entry(kind.clone()).or_default() += count;
         }
         self.degraded += other.degraded;
+        self.bytes = (self.bytes.0 + other.bytes.0, self.bytes.1 + other.bytes.1);
     }
 
     /// How many errors.
@@ -128,6 +137,9 @@ impl Measured {
             corrected: latency(&self.corrected),
             raw: latency(&self.raw),
             histogram: exported(&self.corrected),
+            raw_histogram: exported(&self.raw),
+            request_bytes: self.bytes.0,
+            answer_bytes: self.bytes.1,
         }
     }
 }

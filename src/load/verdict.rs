@@ -65,6 +65,8 @@ pub(super) async fn report(order: &Order, gathered: Gathered) -> Report {
         seconds: gathered.seconds.values().map(super::stats::Tick::second).collect(),
         freshness: gathered.freshness.report(),
         server: gathered.samples.clone(),
+        drained_s: gathered.drained_s,
+        used_s: gathered.used_s,
         usage: gathered.usage.clone(),
         marks: gathered.marks.clone(),
         deliveries: deliveries(&gathered),

@@ -218,7 +218,7 @@ impl Desk {
         }
     }
 
-    fn note(&self, at: Instant, due: &Due, done: Done) {
+    fn note(&self, at: Instant, due: &Due, done: Done, bytes: (u64, u64)) {
         let mut totals = self.totals.borrow_mut();
         let op = due.action.op();
         if done.outcome == Outcome::Skipped {
@@ -234,6 +234,7 @@ impl Desk {
             Outcome::Done | Outcome::Skipped => {}
         }
         let measured = totals.operations.entry(op).or_default();
+        measured.bytes = (measured.bytes.0 + bytes.0, measured.bytes.1 + bytes.1);
         record(&mut measured.corrected, corrected);
         record(&mut measured.raw, done.ended.saturating_duration_since(done.sent));
         self.tick.borrow_mut().answered(op, corrected);
@@ -260,7 +261,9 @@ async fn client(desk: Rc<Desk>) {
     let actor = Actor { ledger: &desk.shared.ledger, judges: desk.shared.judges };
     while let Some((at, due)) = desk.next().await {
         let below = desk.cursors.borrow().get(&due.user).copied();
+        let (sent, answered) = connection.bytes;
         let done = actor.act(&mut connection, &due, below).await;
-        desk.note(at, &due, done);
+        let bytes = (connection.bytes.0 - sent, connection.bytes.1 - answered);
+        desk.note(at, &due, done, bytes);
     }
 }

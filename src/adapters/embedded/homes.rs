@@ -1,6 +1,7 @@
 //! Durable home timelines in `timeline.db`, and the strategy of the data set.
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use rusqlite::{Connection, params};
 
 use super::sqlite::{Db, Fault, Statements, bound, from_key, key};
@@ -11,6 +12,9 @@ use crate::{
 };
 
 const STORE: &str = "home_store";
+/// Rows that are written at once: more are written in pieces that wait for other writers, so that a tweet of
+/// somebody whom many follow does not hold up those of others.
+const PIECE: usize = 64;
 
 pub(super) const TABLES: &str = "
 create table home_timelines (
@@ -40,6 +44,19 @@ impl SqlHomes {
     #[must_use]
     pub const fn new(db: Db) -> Self {
         Self(db)
+    }
+}
+
+/// Puts rows, which are few.
+fn put(
+    rows: Vec<(UserId, Entry)>,
+) -> impl FnOnce(&Connection) -> Result<(), Fault> + Send + 'static {
+    move |conn| {
+        let sql = "insert or ignore into home_timelines (user_id, tweet_id, author_id)
+                   values (?1, ?2, ?3)";
+        rows.iter().try_for_each(|(user, Entry { tweet, author })| {
+            conn.run(sql, [key(user.0), key(tweet.0), key(author.0)]).map(drop)
+        })
     }
 }
 
@@ -77,14 +94,19 @@ impl HomeStore for SqlHomes {
         let mut rows = rows.to_vec();
         // In the order of the table.
         rows.sort_unstable();
-        let put = move |conn: &Connection| {
-            let sql = "insert or ignore into home_timelines (user_id, tweet_id, author_id)
-                       values (?1, ?2, ?3)";
-            rows.iter().try_for_each(|(user, Entry { tweet, author })| {
-                conn.run(sql, [key(user.0), key(tweet.0), key(author.0)]).map(drop)
-            })
-        };
-        self.0.write(STORE, put).await
+        if rows.len() <= PIECE {
+            return self.0.write(STORE, put(rows)).await;
+        }
+        let pieces = rows.chunks(PIECE).map(|rows| self.0.write_bulk(STORE, put(rows.to_vec())));
+        let ended = join_all(pieces).await;
+        let done = ended.iter().any(Outcome::is_done);
+        ended.into_iter().find(|outcome| !outcome.is_done()).map_or(Outcome::Done(()), |outcome| {
+            match outcome {
+                // Some rows are there and some are not.
+                Outcome::Failed(error) if done => Outcome::Unknown(error),
+                outcome => outcome,
+            }
+        })
     }
 
     async fn raise_floor(&self, user: UserId, floor: TweetId) -> Outcome<()> {

@@ -19,7 +19,7 @@ use std::{
 use at::{At, faults, order, parts, population, target};
 use clap::builder::PossibleValuesParser;
 use live::Live;
-use out::{may_be_written, told, told_found, told_runs};
+use out::{may_be_written, told, told_calibration, told_found, told_runs};
 
 use super::{
     context::{Context, block_on, block_on_all_cores},
@@ -28,6 +28,7 @@ use super::{
 use crate::{
     graph::PRESETS,
     load::{
+        calibrate::calibrate,
         find_max::{Search, find_max},
         population::NoPopulation,
         prices::Prices,
@@ -128,6 +129,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "KIND", default_value = "embedded", requires = "compare",
           value_parser = ["embedded", "containers"])]
     backends: String,
+    /// Measure what each operation costs, alone, at the profile's highest rate for its length, and write it
+    /// to a file of JSON
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["find_max", "compare", "runs", "baseline", "chaos", "json", "html", "slo"])]
+    calibrate: Option<PathBuf>,
     /// Where the report goes as JSON; `-` is stdout
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -154,7 +159,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
             "such as `timeline.p99 < 50ms`; see docs/load.md",
         )
     })?;
-    for path in [&args.json, &args.html].into_iter().flatten() {
+    for path in [&args.json, &args.html, &args.calibrate].into_iter().flatten() {
         may_be_written(path)?;
     }
     let live = Live::new(context.printer, args);
@@ -190,6 +195,13 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         })??;
         live.end();
         return told_found(context.printer, args, &found);
+    }
+    if let Some(path) = &args.calibrate {
+        let calibration = block_on_all_cores(async {
+            calibrate(&order, stopper()?, &|progress| live.show(&progress)).await
+        })??;
+        live.end();
+        return told_calibration(context.printer, path, &calibration);
     }
     if args.runs == 1 && baseline.is_none() {
         let report = block_on_all_cores(async {

@@ -10,6 +10,7 @@ use super::{
     Args,
 };
 use crate::load::{
+    calibrate::{self, Calibration},
     find_max::{self, Found},
     report::{Report, html, text},
     runs::{self, Runs},
@@ -44,6 +45,24 @@ pub(super) fn told_found(printer: Printer, args: &Args, found: &Found) -> Result
     lines.extend(find_max::summary(found));
     write_out(printer, args, &json, page.as_deref(), &lines)?;
     Ok(Exit::of_load(found.exit))
+}
+
+/// Writes out what operations cost.
+pub(super) fn told_calibration(
+    printer: Printer,
+    path: &Path,
+    calibration: &Calibration,
+) -> Result<Exit, Failure> {
+    let json = serde_json::to_string_pretty(calibration).expect("it has only string keys");
+    if path == Path::new("-") {
+        printer.data(&json)?;
+    } else {
+        for line in calibrate::summary(calibration) {
+            printer.data(&line)?;
+        }
+        written(path, &json)?;
+    }
+    Ok(Exit::of_load(calibration.exit))
 }
 
 /// Writes out several runs, and how they compare.

@@ -52,6 +52,12 @@ pub struct Report {
     /// What `--chaos` broke, in order.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub marks: Vec<Mark>,
+    /// Seconds from the last answer until nothing was on its way; absent if that could not be asked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub drained_s: Option<f64>,
+    /// Seconds over which `usage` was counted.
+    #[serde(default)]
+    pub used_s: f64,
     /// What the parts of the target have used until nothing was on its way, by name: `chirp`, and each
     /// server that runs in a container of the data folder; empty if nobody tells.
     #[serde(default)]
@@ -180,6 +186,15 @@ pub struct Operation {
     pub raw: Latency,
     /// The histogram of `corrected` in microseconds: `HdrHistogram` V2, base64.
     pub histogram: String,
+    /// That of `raw`, likewise.
+    #[serde(default)]
+    pub raw_histogram: String,
+    /// Bytes of the bodies of all requests.
+    #[serde(default)]
+    pub request_bytes: u64,
+    /// Bytes of the bodies of all answers.
+    #[serde(default)]
+    pub answer_bytes: u64,
 }
 
 /// A distribution of times.
@@ -407,6 +422,8 @@ pub(crate) mod tests {
             freshness: Vec::new(),
             server: Vec::new(),
             marks: Vec::new(),
+            drained_s: None,
+            used_s: 0.0,
             usage: Parts::new(),
             deliveries: 0,
             audit: None,

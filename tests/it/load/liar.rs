@@ -51,6 +51,8 @@ pub enum Lie {
     TurnsAway,
 }
 
+/// A rare lie is told on one of so many first pages, or on the next that gives reason to.
+const PAGES_MAX: u64 = 500;
 /// Calls in a second.
 pub const LIMIT: u32 = 100;
 
@@ -60,6 +62,10 @@ const STALL: std::time::Duration = std::time::Duration::from_millis(40);
 struct Known {
     target: SocketAddr,
     lie: Lie,
+    /// If there is one, lies are rare, and this chooses where.
+    rare: Option<u64>,
+    /// Home timelines that were given.
+    pages: AtomicU64,
     client: Client<HttpConnector, Full<Bytes>>,
     told: AtomicU64,
     began: std::time::Instant,
@@ -121,12 +127,24 @@ fn drawn(reader: &str, id: u64) -> u64 {
 impl Liar {
     /// Begins to lie about what listens at `target`.
     pub async fn start(target: SocketAddr, lie: Lie) -> Self {
+        Self::start_with(target, lie, None).await
+    }
+
+    /// Likewise, but hardly ever: of deliveries one in ten thousand is dropped, of all else there is one
+    /// lie, on a page that `seed` chooses.
+    pub async fn start_rare(target: SocketAddr, lie: Lie, seed: u64) -> Self {
+        Self::start_with(target, lie, Some(seed)).await
+    }
+
+    async fn start_with(target: SocketAddr, lie: Lie, rare: Option<u64>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).build(connector);
         let (told, began) = (AtomicU64::new(0), std::time::Instant::now());
         let (second, memory) = (Mutex::default(), Mutex::default());
-        let known = Arc::new(Known { target, lie, client, told, began, second, memory });
+        let pages = AtomicU64::new(0);
+        let known =
+            Arc::new(Known { target, lie, rare, pages, client, told, began, second, memory });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let app = Router::new().fallback(pass).with_state(Arc::clone(&known));
@@ -209,16 +227,39 @@ impl Known {
         self.lie == Lie::Miscounts && profile && self.memory.lock().tweets.len() > 1
     }
 
+    /// Whether this page is left as it is although there would be something to lie about.
+    fn is_honest(&self) -> bool {
+        let Some(seed) = self.rare.filter(|_| self.lie != Lie::Drops) else { return false };
+        let page = self.pages.fetch_add(1, Ordering::Relaxed);
+        page < drawn("", seed) % PAGES_MAX || self.told.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether there is a lie about a tweet for a reader.
+    fn chooses(&self, reader: &str, id: u64) -> bool {
+        let one_in = match (self.rare, self.lie) {
+            (None, _) => 100,
+            (Some(_), Lie::Drops) => 10_000,
+            (Some(_), _) => 1,
+        };
+        drawn(reader, id ^ self.rare.unwrap_or(0)).is_multiple_of(one_in)
+    }
+
     /// Changes a page; gives how often.
     fn lie(&self, reader: &str, tweets: &mut Vec<Value>) -> u64 {
+        let honest = self.is_honest();
         let mut memory = self.memory.lock();
+        if honest {
+            let shown: Vec<u64> = tweets.iter().map(id_of).collect();
+            memory.seen.extend(shown.into_iter().map(|id| (reader.to_owned(), id)));
+            return 0;
+        }
+        let most = if self.rare.is_some() { 1 } else { u64::MAX };
         let ours = |memory: &Memory, tweet: &Value| memory.tweets.contains_key(&id_of(tweet));
         match self.lie {
             Lie::None | Lie::Miscounts | Lie::Stalls | Lie::TurnsAway => 0,
             Lie::PostsTwice => {
-                let twice = |tweet: &Value| {
-                    ours(&memory, tweet) && drawn(reader, id_of(tweet)).is_multiple_of(100)
-                };
+                let twice =
+                    |tweet: &Value| ours(&memory, tweet) && self.chooses(reader, id_of(tweet));
                 let Some(at) = tweets.iter().position(twice) else { return 0 };
                 let mut copy = tweets[at].clone();
                 // In its place by its id, which is free but for one in millions.
@@ -233,19 +274,17 @@ impl Known {
                 }
                 let shown = |tweet: &&Value| !memory.deleted.contains(&id_of(tweet));
                 let all: Vec<Value> = memory.tweets.values().filter(shown).cloned().collect();
-                insert(tweets, all.into_iter().filter(|tweet| id_of(tweet).is_multiple_of(5)))
+                insert(tweets, all.into_iter().filter(|tweet| id_of(tweet).is_multiple_of(5)), most)
             }
             Lie::Drops => {
                 let before = tweets.len();
-                tweets.retain(|tweet| {
-                    !(ours(&memory, tweet) && drawn(reader, id_of(tweet)).is_multiple_of(100))
-                });
+                tweets
+                    .retain(|tweet| !(ours(&memory, tweet) && self.chooses(reader, id_of(tweet))));
                 (before - tweets.len()) as u64
             }
             Lie::Doubles => {
-                let twice = |tweet: &Value| {
-                    ours(&memory, tweet) && drawn(reader, id_of(tweet)).is_multiple_of(100)
-                };
+                let twice =
+                    |tweet: &Value| ours(&memory, tweet) && self.chooses(reader, id_of(tweet));
                 let Some(at) = tweets.iter().position(twice) else { return 0 };
                 let copy = tweets[at].clone();
                 tweets.push(copy);
@@ -254,7 +293,7 @@ impl Known {
             Lie::Swaps => {
                 let pair = |two: &[Value]| {
                     two.iter().all(|tweet| ours(&memory, tweet))
-                        && drawn(reader, id_of(&two[0])).is_multiple_of(100)
+                        && self.chooses(reader, id_of(&two[0]))
                 };
                 let Some(at) = tweets.windows(2).position(pair) else { return 0 };
                 tweets.swap(at, at + 1);
@@ -266,7 +305,7 @@ impl Known {
                 memory.seen.extend(shown.into_iter().map(|id| (reader.to_owned(), id)));
                 let saw = |id: &&u64| memory.seen.contains(&(reader.to_owned(), **id));
                 let gone: Vec<u64> = memory.deleted.iter().filter(saw).copied().collect();
-                insert(tweets, gone.iter().map(|id| memory.tweets[id].clone()))
+                insert(tweets, gone.iter().filter_map(|id| memory.tweets.get(id).cloned()), most)
             }
             Lie::ShowsBlocked => {
                 let blocked = |tweet: &&Value| {
@@ -275,20 +314,20 @@ impl Known {
                 };
                 let hidden: Vec<Value> = memory.tweets.values().filter(blocked).cloned().collect();
                 let shown = |tweet: &Value| !memory.deleted.contains(&id_of(tweet));
-                insert(tweets, hidden.into_iter().filter(shown))
+                insert(tweets, hidden.into_iter().filter(shown), most)
             }
         }
     }
 }
 
-/// Puts tweets where they belong, if the page reaches there.
-fn insert(tweets: &mut Vec<Value>, more: impl Iterator<Item = Value>) -> u64 {
+/// Puts at most so many tweets where they belong, if the page reaches there.
+fn insert(tweets: &mut Vec<Value>, more: impl Iterator<Item = Value>, most: u64) -> u64 {
     let (Some(top), Some(bottom)) = (tweets.first().map(id_of), tweets.last().map(id_of)) else {
         return 0;
     };
     let mut lied = 0;
     for tweet in more.filter(|tweet| (bottom..top).contains(&id_of(tweet))) {
-        if tweets.iter().all(|there| id_of(there) != id_of(&tweet)) {
+        if lied < most && tweets.iter().all(|there| id_of(there) != id_of(&tweet)) {
             let at = tweets.partition_point(|there| id_of(there) > id_of(&tweet));
             tweets.insert(at, tweet);
             lied += 1;

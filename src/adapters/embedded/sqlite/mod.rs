@@ -43,6 +43,9 @@ use self::{
 pub use crate::adapters::sql::{bound, from_key, key};
 use crate::ports::{Kind, Outcome, Read, StoreError};
 
+/// Puts a job into a lane.
+type Push = fn(&Queue<Box<dyn Job>>, Box<dyn Job>) -> Result<(), Refusal<Box<dyn Job>>>;
+
 /// Sizes of an engine.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -167,7 +170,17 @@ impl Db {
         F: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
         T: Send + 'static,
     {
-        self.submit(store, true, work).await
+        self.submit(store, true, Queue::push, work).await
+    }
+
+    /// As [`Db::write`], for one of many pieces of large work: it waits for all other writes. A piece
+    /// should take no longer than a millisecond, as others may wait for it.
+    pub async fn write_bulk<T, F>(&self, store: &'static str, work: F) -> Outcome<T>
+    where
+        F: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.submit(store, true, Queue::push_bulk, work).await
     }
 
     /// As [`Db::write`], but answered before the disk has it: it survives the death of the process,
@@ -178,16 +191,22 @@ impl Db {
         F: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
         T: Send + 'static,
     {
-        self.submit(store, false, work).await
+        self.submit(store, false, Queue::push, work).await
     }
 
-    async fn submit<T, F>(&self, store: &'static str, synced: bool, work: F) -> Outcome<T>
+    async fn submit<T, F>(
+        &self,
+        store: &'static str,
+        synced: bool,
+        push: Push,
+        work: F,
+    ) -> Outcome<T>
     where
         F: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
         T: Send + 'static,
     {
         let (job, answer) = Work::new(store, synced, work);
-        if let Err(refusal) = self.0.writes.push(Box::new(job)) {
+        if let Err(refusal) = push(&self.0.writes, Box::new(job)) {
             return Outcome::Failed(refused(store, &refusal));
         }
         let lost = |_| {

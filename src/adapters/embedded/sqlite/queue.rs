@@ -12,7 +12,8 @@ pub(super) enum Refusal<T> {
     Closed(T),
 }
 
-/// First in, first out; never more than `max` jobs wait.
+/// First in, first out; never more than `max` jobs wait, and as many of the bulk lane, which are handed out
+/// while no others wait.
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
     filled: Condvar,
@@ -21,36 +22,54 @@ pub(super) struct Queue<T> {
 
 struct State<T> {
     jobs: VecDeque<T>,
+    bulk: VecDeque<T>,
     closed: bool,
 }
 
 impl<T> Queue<T> {
     pub(super) fn new(max: usize) -> Self {
-        let state = State { jobs: VecDeque::new(), closed: false };
+        let state = State { jobs: VecDeque::new(), bulk: VecDeque::new(), closed: false };
         Self { state: Mutex::new(state), filled: Condvar::new(), max }
     }
 
     /// Appends a job, without waiting.
     pub(super) fn push(&self, job: T) -> Result<(), Refusal<T>> {
+        self.push_to(job, |state| &mut state.jobs)
+    }
+
+    /// Appends a job of the bulk lane, without waiting.
+    pub(super) fn push_bulk(&self, job: T) -> Result<(), Refusal<T>> {
+        self.push_to(job, |state| &mut state.bulk)
+    }
+
+    fn push_to(
+        &self,
+        job: T,
+        lane: impl FnOnce(&mut State<T>) -> &mut VecDeque<T>,
+    ) -> Result<(), Refusal<T>> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(Refusal::Closed(job));
         }
-        if state.jobs.len() >= self.max {
+        let jobs = lane(&mut state);
+        if jobs.len() >= self.max {
             return Err(Refusal::Full(job));
         }
-        state.jobs.push_back(job);
+        jobs.push_back(job);
         drop(state);
         self.filled.notify_one();
         Ok(())
     }
 
-    /// The next job; `None` once the queue is closed and empty.
-    pub(super) fn pop(&self) -> Option<T> {
+    /// The next job, and whether it is of the bulk lane; `None` once the queue is closed and empty.
+    pub(super) fn pop(&self) -> Option<(T, bool)> {
         let mut state = self.state.lock();
         loop {
             if let Some(job) = state.jobs.pop_front() {
-                return Some(job);
+                return Some((job, false));
+            }
+            if let Some(job) = state.bulk.pop_front() {
+                return Some((job, true));
             }
             if state.closed {
                 return None;
@@ -64,6 +83,17 @@ impl<T> Queue<T> {
         let mut state = self.state.lock();
         let take = max.saturating_sub(batch.len()).min(state.jobs.len());
         batch.extend(state.jobs.drain(..take));
+    }
+
+    /// The next job of the bulk lane, unless others wait.
+    pub(super) fn pop_bulk(&self) -> Option<T> {
+        let mut state = self.state.lock();
+        if state.jobs.is_empty() { state.bulk.pop_front() } else { None }
+    }
+
+    /// Whether jobs of the bulk lane wait.
+    pub(super) fn has_bulk(&self) -> bool {
+        !self.state.lock().bulk.is_empty()
     }
 
     /// Waits until at least `count` jobs are there, or for `limit`.

@@ -31,7 +31,7 @@ where
 }
 
 pub(super) fn run(conn: &Connection, queue: &Arc<Queue<ReadJob>>) {
-    while let Some(job) = queue.pop() {
+    while let Some((job, _)) = queue.pop() {
         job(conn);
     }
 }

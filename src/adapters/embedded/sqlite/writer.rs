@@ -1,5 +1,8 @@
 //! The one thread that writes a file: group commit.
 //!
+//! Jobs of the bulk lane are small pieces of large work. They wait for all others, and fill the transactions
+//! of those by one, so that neither lane stops the other: whoever writes little waits for one piece at most.
+//!
 //! It takes the first waiting job and all that wait behind it, runs each in a savepoint of one
 //! `begin immediate` transaction, commits once (one fsync) and only then answers. A job that fails
 //! undoes its savepoint and nothing else. A transaction of nothing but unsynced jobs commits without
@@ -25,6 +28,8 @@ use crate::ports::{Outcome, StoreError};
 
 /// The most jobs of one transaction: bounds how long the first of them waits for its answer.
 pub const BATCH_MAX: usize = 256;
+/// The most pieces of the bulk lane in a transaction: bounds how long its fsync takes.
+const BULK_MAX: usize = 8;
 /// The longest wait for more jobs. It is spent only while the last batch shows that callers come in
 /// groups; see [`Writer::linger`].
 pub const LINGER_MAX: Duration = Duration::from_millis(2);
@@ -163,15 +168,15 @@ impl Writer {
     pub(super) fn run(mut self) {
         let mut last = 0;
         let mut batch = Vec::new();
-        while let Some(first) = self.queue.pop() {
+        while let Some((first, bulk)) = self.queue.pop() {
             batch.push(first);
             self.queue.drain_into(&mut batch, BATCH_MAX);
             // Without an fsync to share there is nothing to wait for, nor to learn from.
-            if batch.iter().any(|job| job.synced()) {
+            if !bulk && batch.iter().any(|job| job.synced()) {
                 self.linger(&mut batch, last);
                 last = batch.len();
             }
-            let end = self.transaction(&mut batch);
+            let end = self.transaction(&mut batch, if bulk { BULK_MAX - 1 } else { 1 });
             self.counters.jobs.fetch_add(batch.len() as u64, Ordering::Relaxed);
             if matches!(end, End::Committed) {
                 self.counters.commits.fetch_add(1, Ordering::Relaxed);
@@ -199,13 +204,22 @@ impl Writer {
         }
     }
 
-    fn transaction(&mut self, batch: &mut [Box<dyn Job>]) -> End {
-        let begun = self.sync(batch.iter().any(|job| job.synced()));
+    /// Runs what is in `batch`, and adds at most `pieces` of the bulk lane.
+    fn transaction(&mut self, batch: &mut Vec<Box<dyn Job>>, pieces: usize) -> End {
+        let begun = self.sync(batch.iter().any(|job| job.synced()) || self.queue.has_bulk());
         if let Err(error) = begun.and_then(|()| self.step("begin immediate")) {
             return End::RolledBack("the transaction could not begin", error);
         }
         for job in batch.iter_mut() {
             if let Err(error) = self.savepoint(job.as_mut()) {
+                return self.roll_back(error);
+            }
+        }
+        for _ in 0..pieces {
+            let Some(mut piece) = self.queue.pop_bulk() else { break };
+            let ran = self.savepoint(piece.as_mut());
+            batch.push(piece);
+            if let Err(error) = ran {
                 return self.roll_back(error);
             }
         }

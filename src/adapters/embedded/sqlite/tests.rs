@@ -356,3 +356,104 @@ async fn whoever_closes_a_file_last_leaves_no_log_beside_it() {
         assert_eq!(left.collect::<Vec<_>>(), ["test.db"], "round {round}");
     }
 }
+
+/// Submits pieces of the bulk lane; each tells when it runs.
+async fn submit_bulk(
+    db: &Db,
+    ids: std::ops::Range<i64>,
+    ran: &Arc<Mutex<Vec<i64>>>,
+) -> Vec<tokio::task::JoinHandle<Outcome<i64>>> {
+    let count = ids.end - ids.start;
+    let tasks = ids
+        .map(|id| {
+            let (db, ran) = (db.clone(), Arc::clone(ran));
+            tokio::spawn(async move {
+                let piece = move |conn: &Connection| {
+                    ran.lock().push(id);
+                    add(conn, id)
+                };
+                db.write_bulk("test", piece).await
+            })
+        })
+        .collect();
+    for _ in 0..count {
+        tokio::task::yield_now().await;
+    }
+    tasks
+}
+
+#[tokio::test]
+async fn whoever_writes_little_waits_for_no_piece_of_large_work_that_came_before() {
+    let dir = TempDir::new().unwrap();
+    let db = open(&dir);
+    let ran = Arc::default();
+    let release = hold(&db).await;
+    let pieces = submit_bulk(&db, 100..200, &ran).await;
+    let small = Arc::clone(&ran);
+    let small = async move {
+        let write = move |conn: &Connection| {
+            small.lock().push(1);
+            add(conn, 1)
+        };
+        db.write("test", write).await
+    };
+    let small = tokio::spawn(small);
+    tokio::task::yield_now().await;
+    drop(release);
+    assert!(small.await.unwrap().is_done());
+    for piece in pieces {
+        assert!(piece.await.unwrap().is_done());
+    }
+    let ran = ran.lock();
+    // The transaction that was held up takes one piece along.
+    assert!(ran.iter().position(|&id| id == 1).unwrap() <= 1, "{ran:?}");
+    assert_eq!(ran.len(), 101);
+}
+
+#[tokio::test]
+async fn pieces_of_large_work_are_written_although_others_never_cease() {
+    let dir = TempDir::new().unwrap();
+    let db = open(&dir);
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let busy = {
+        let (db, done) = (db.clone(), Arc::clone(&done));
+        tokio::spawn(async move {
+            let mut id = 1_000;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let writes = (id..id + 8).map(|id| {
+                    let db = db.clone();
+                    tokio::spawn(async move {
+                        db.write_unsynced("test", move |conn| add(conn, id)).await
+                    })
+                });
+                for write in writes.collect::<Vec<_>>() {
+                    assert!(write.await.unwrap().is_done());
+                }
+                id += 8;
+            }
+        })
+    };
+    for piece in submit_bulk(&db, 0..20, &Arc::default()).await {
+        assert!(piece.await.unwrap().is_done());
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    busy.await.unwrap();
+    assert_eq!(ids(&db).await[..20], (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_piece_that_fails_undoes_nothing_else() {
+    let dir = TempDir::new().unwrap();
+    let db = open(&dir);
+    let release = hold(&db).await;
+    let pieces = submit_bulk(&db, 0..5, &Arc::default()).await;
+    let twice = submit_bulk(&db, 3..4, &Arc::default()).await;
+    drop(release);
+    for piece in pieces {
+        assert!(piece.await.unwrap().is_done());
+    }
+    for piece in twice {
+        assert!(matches!(piece.await.unwrap(), Outcome::Failed(_)));
+    }
+    assert_eq!(ids(&db).await, [0, 1, 2, 3, 4]);
+}

@@ -96,7 +96,7 @@ async fn written(State(known): State<Arc<Known>>) -> Response {
     let tweet = serde_json::json!({
         "id": ((ms << 20) + number).to_string(),
         "author": {"id": "1", "handle": "ada", "name": "Ada"},
-        "text": "", "media": [], "created_at_ms": ms,
+        "text": "begins", "media": [], "created_at_ms": ms,
     });
     let body = tweet.to_string();
     (StatusCode::CREATED, [(header::CONTENT_TYPE, "application/json")], body).into_response()

@@ -135,7 +135,7 @@ impl Actor<'_> {
         if answer.status != 200 {
             return done;
         }
-        let Ok(page) = serde_json::from_slice::<Page<'_>>(&answer.body) else {
+        let Ok(page) = Page::read(&answer.body) else {
             done.outcome = Outcome::Error("no page".to_owned());
             return done;
         };

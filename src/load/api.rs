@@ -121,7 +121,7 @@ impl<'a> Api<'a> {
 }
 
 fn degraded(answer: &Answer) -> bool {
-    serde_json::from_slice::<Page<'_>>(&answer.body).is_ok_and(|page| page.degraded)
+    Page::read(&answer.body).is_ok_and(|page| page.degraded)
 }
 
 /// The page of an answer, as it is judged.
@@ -133,7 +133,7 @@ pub fn read(
     (reader, list, before): (u32, List, Option<TweetId>),
     (asked_us, came_us): (u64, u64),
 ) -> Result<Read<'_>, String> {
-    let page = serde_json::from_slice(&answer.body).map_err(|error| format!("no page: {error}"))?;
+    let page = Page::read(&answer.body).map_err(|error| format!("no page: {error}"))?;
     Ok(Read { reader, list, before, asked_us, came_us, page })
 }
 

@@ -14,8 +14,12 @@ use crate::domain::TweetId;
 /// with more than this, [`Kind::WentBack`] says nothing.
 pub const NEAR_US: u64 = 500_000;
 
-/// Judges a page; what is wrong goes into the record.
-pub fn judge(ledger: &Ledger, read: &Read<'_>) {
+/// Judges what a page shows, wherever in its list it begins; what is wrong goes into the record.
+pub fn judge_shown(ledger: &Ledger, read: &Read<'_>) {
+    let _newest = shown(ledger, read);
+}
+
+fn shown<'a>(ledger: &'a Ledger, read: &'a Read<'a>) -> Judge<'a> {
     let mut judge = Judge { ledger, read, newest: None };
     judge.shape();
     for tweet in &read.page.tweets {
@@ -23,6 +27,12 @@ pub fn judge(ledger: &Ledger, read: &Read<'_>) {
             judge.tweet(tweet);
         }
     }
+    judge
+}
+
+/// Judges a page that is the first of its list, or begins at a cursor, and what it does not show.
+pub fn judge(ledger: &Ledger, read: &Read<'_>) {
+    let judge = shown(ledger, read);
     if read.list == List::Home && read.before.is_none() && !read.page.degraded {
         judge.own();
         judge.went_back();

@@ -22,8 +22,9 @@ use tokio::{net::TcpStream, sync::mpsc};
 use super::{
     connection::{Call, Connection, Target},
     ledger::{Deleted, Ledger, Sees},
+    live,
     report::Freshness,
-    seen::{Origin, Page, Tweet},
+    seen::{List, Origin, Page, Read, Tweet},
     stats::{Times, latency, record, times},
     worker::Posted,
 };
@@ -112,7 +113,7 @@ pub async fn follow(
     ledger: Arc<Ledger>,
     target: Target,
     found: Arc<Found>,
-    per_s: f64,
+    (per_s, judges): (f64, bool),
     mut posted: mpsc::UnboundedReceiver<Posted>,
 ) {
     let mut random = Random::new(ledger.first.0);
@@ -139,7 +140,7 @@ pub async fn follow(
         let (ledger, target, found) = (Arc::clone(&ledger), target.clone(), Arc::clone(&found));
         probes.spawn(async move {
             let mut connection = Connection::new(target);
-            poll(&ledger, &mut connection, &found, post, reader).await;
+            poll(&ledger, &mut connection, (&found, judges), post, reader).await;
         });
     }
     probes.join_all().await;
@@ -149,7 +150,7 @@ pub async fn follow(
 async fn poll(
     ledger: &Ledger,
     connection: &mut Connection,
-    found: &Found,
+    (found, judges): (&Found, bool),
     post: Posted,
     reader: u32,
 ) {
@@ -159,12 +160,21 @@ async fn poll(
     let mut pause = LOOK_MIN;
     while post.at.elapsed() < SEEN_MAX {
         let call = Call { method: Method::GET, path: &path, bearer, body: None };
+        let asked_us = ledger.us(Instant::now());
         if let Ok(answer) = connection.call(&call).await
             && answer.status == 200
-            && let Ok(page) = serde_json::from_slice::<Page<'_>>(&answer.body)
-            && page.tweets.first().is_some_and(|tweet| tweet.id == post.id)
+            && let Ok(page) = Page::read(&answer.body)
         {
-            return found.seen(POLL, audience, post.at.elapsed());
+            let (took, came_us) = (post.at.elapsed(), ledger.us(Instant::now()));
+            let shows = page.tweets.first().is_some_and(|tweet| tweet.id == post.id);
+            if judges {
+                let list = List::Home;
+                let read = Read { reader, list, before: None, asked_us, came_us, page };
+                live::judge_shown(ledger, &read);
+            }
+            if shows {
+                return found.seen(POLL, audience, took);
+            }
         }
         let gone = ledger.sees(reader, post.author).0 != Sees::Yes
             || ledger.post(post.post).is_none_or(|now| now.deleted != Deleted::No);

@@ -364,7 +364,7 @@ impl Order {
             Arc::clone(&ledger),
             self.target.clone(),
             Arc::clone(&gathered.freshness),
-            self.profile.probes_per_s,
+            (self.profile.probes_per_s, self.audit),
             told,
         );
         let follower = tokio::spawn(follow);

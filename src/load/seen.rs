@@ -20,6 +20,17 @@ pub struct Page<'a> {
     pub degraded: bool,
 }
 
+impl<'a> Page<'a> {
+    /// The page of an answer's body. Text is checked once and not string by string.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn read(body: &'a [u8]) -> Result<Self, String> {
+        let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+}
+
 /// A tweet.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Tweet<'a> {

@@ -8,9 +8,10 @@ use crate::{Args, Bare, load, profile, spread};
 
 /// Connections of each.
 const CONNECTIONS: usize = 64;
-/// What is asked of the driver beyond what `oha` got: more than it can do.
-const BEYOND: f64 = 1.3;
-/// What it is asked for without `oha`.
+/// What is asked of the driver beyond what it did the last time: more than it can do, but not so much that
+/// it is busy with what it drops.
+const BEYOND: f64 = 1.2;
+/// What it is asked for at first.
 const RATE: f64 = 60_000.0;
 
 pub(crate) fn run(folder: &Path, args: &Args) {
@@ -20,12 +21,13 @@ pub(crate) fn run(folder: &Path, args: &Args) {
     let mut driver = None;
     for _ in 0..args.slices {
         if let Some(found) = oha(&bare.address, seconds) {
-            rate = found * BEYOND;
             all.entry("oha").or_default().push(found);
         }
         let profile = profile(folder, rate, seconds, CONNECTIONS);
         let report = load(folder, &bare, &profile, &["--workers", "2"]);
-        all.entry("chirp").or_default().push(middle(&report));
+        let own = middle(&report);
+        rate = own * BEYOND;
+        all.entry("chirp").or_default().push(own);
         driver = Some(report.driver);
         if let Some(found) = wrk(&bare.address, seconds) {
             all.entry("wrk").or_default().push(found);

@@ -53,7 +53,7 @@ pub(crate) struct Args {
     /// At most so many tweets per user on average, 0 to 100; who has more followers wrote more, up to 500
     #[arg(long, value_name = "N", default_value_t = TWEETS, value_parser = clap::value_parser!(u32).range(0..=100))]
     tweets: u32,
-    /// Where ready access tokens go, good for a day [default: credentials.jsonl in the data folder]
+    /// Where ready access tokens go, good for a day, whose calls no rate limit counts [default: credentials.jsonl in the data folder]
     #[arg(long, value_name = "FILE")]
     credentials: Option<PathBuf>,
     /// The most users who get a token, the most followed first

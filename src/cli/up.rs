@@ -211,7 +211,7 @@ async fn until_told(
 
     let progress = |phase: Phase| {
         let line =
-            format!("  {:<12}{:<44}{:>6} ms", phase.name, phase.about, phase.took.as_millis());
+            format!("  {:<12}{:<44} {:>5} ms", phase.name, phase.about, phase.took.as_millis());
         context.printer.talk(&context.printer.dim(&line));
     };
     let config = Arc::new(config);

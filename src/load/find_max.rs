@@ -176,7 +176,8 @@ impl Trials<'_> {
     /// Whether there is no reason to go on.
     fn ended(&self) -> bool {
         let last = self.last.borrow();
-        last.as_ref().is_some_and(|last| last.cut_short.is_some() || last.verdict.exit == VIOLATED)
+        let violated = last.as_ref().is_some_and(|last| last.verdict.exit == VIOLATED);
+        violated || self.stop.load(Ordering::Relaxed)
     }
 
     /// Tries a rate, again if the machine was not quiet.

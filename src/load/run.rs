@@ -46,6 +46,8 @@ const LEAD: Duration = Duration::from_millis(200);
 const BEGIN_MAX: Duration = Duration::from_secs(10);
 /// The pause between.
 const BEGIN_PAUSE: Duration = Duration::from_millis(200);
+/// How often a run looks whether it is told to end.
+const STOP_LOOK: Duration = Duration::from_millis(50);
 /// With nothing but errors for so long the target is taken for dead.
 const DEAD_AFTER: Duration = Duration::from_secs(10);
 /// Users whose counts are compared.
@@ -267,7 +269,7 @@ impl Order {
             load_before,
         };
         let used = (usage(&self.admins, &self.containers).await, Instant::now());
-        self.drive(&mut gathered, &stop, tell).await?;
+        self.drive(&mut gathered, stop, tell).await?;
         gathered.cpu_s = process::cpu_s() - cpu;
         gathered.steal = host::Ticks::now().steal_since(ticks);
         self.look(&mut gathered, &used, tell).await;
@@ -335,11 +337,14 @@ impl Order {
     async fn drive(
         &self,
         gathered: &mut Gathered,
-        stop: &Arc<AtomicBool>,
+        told: Arc<AtomicBool>,
         tell: &(dyn Fn(Progress) + Sync),
     ) -> Result<(), NoRun> {
         let ledger = Arc::clone(&gathered.ledger);
-        let (posted, told) = mpsc::unbounded_channel();
+        // A flag of its own, as a run that ends for a dead target ends no others.
+        let stop = &Arc::new(AtomicBool::new(false));
+        let passes = tokio::spawn(pass_on(told, Arc::clone(stop)));
+        let (posted, follows) = mpsc::unbounded_channel();
         let (ticks, mut seconds) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             target: self.target.clone(),
@@ -365,7 +370,7 @@ impl Order {
             self.target.clone(),
             Arc::clone(&gathered.freshness),
             (self.profile.probes_per_s, self.audit),
-            told,
+            follows,
         );
         let follower = tokio::spawn(follow);
         let samples = Arc::new(Mutex::new(Vec::new()));
@@ -374,6 +379,7 @@ impl Order {
         let (faults, parts) = (self.faults.clone(), self.parts.clone());
         let chaos = tokio::spawn(play(faults, parts, ledger.began, Arc::clone(&over)));
         gathered.cut_short = self.count(gathered, &mut seconds, stop, tell).await;
+        passes.abort();
         // Whatever is still broken is mended before anything else is waited for.
         over.store(true, Ordering::Relaxed);
         gathered.marks = chaos.await.unwrap_or_default();
@@ -491,6 +497,14 @@ impl Order {
         tell(Progress::Phase("reads everything again"));
         audit(&gathered.ledger, &self.target, &gathered.scope).await
     }
+}
+
+/// Tells a run to end once all runs are told to.
+async fn pass_on(told: Arc<AtomicBool>, stop: Arc<AtomicBool>) {
+    while !told.load(Ordering::Relaxed) {
+        tokio::time::sleep(STOP_LOOK).await;
+    }
+    stop.store(true, Ordering::Relaxed);
 }
 
 /// Asks the admin listeners again and again.

@@ -51,6 +51,9 @@ pub trait SeedStore: Send + Sync {
     /// Tweets, the oldest first.
     async fn tweets(&self, batch: Vec<Body>) -> Outcome<()>;
 
+    /// These authors have so many followers that the strategy `hybrid` reads them at read time.
+    async fn pulled(&self, authors: &[UserId]) -> Outcome<()>;
+
     /// Notes that all of it is there, and gives everybody this password who has none.
     async fn finish(&self, password: &PasswordHash) -> Outcome<()>;
 }

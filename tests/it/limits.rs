@@ -65,6 +65,93 @@ mod by_address {
     }
 }
 
+mod by_nobody {
+    use chirp::{services::kit::token::Claims, wire::api::Session};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::support::tokens::{Signer, claims};
+
+    const SETTINGS: &[(&str, &str)] = &[
+        ("CHIRP_HTTP_USER_CALLS_PER_MINUTE", "5"),
+        ("CHIRP_HTTP_ADDRESS_CALLS_PER_MINUTE", "7"),
+        ("CHIRP_HTTP_ADDRESS_LOGINS_PER_MINUTE", "2"),
+    ];
+
+    async fn reads(app: &TestApp, door: std::net::SocketAddr, token: &str) -> Answer {
+        let bearer = format!("Bearer {token}");
+        let head = [("authorization", bearer.as_str())];
+        app.client.call(door, "GET", "/timeline", &head, None).await.unwrap()
+    }
+
+    async fn a_token_of_a_seed_goes_on_where_everybody_is_refused(shape: Shape) {
+        let mut app = TestApp::prepare(shape, SETTINGS);
+        app.has_databases().await;
+        let seeded = app.runs(&["seed", "demo", "--tweets", "1", "--tokens", "2"]);
+        assert!(seeded.status.success(), "{seeded:?}");
+        app.launch().await;
+        let file = std::fs::read_to_string(app.data_dir().join("credentials.jsonl")).unwrap();
+        let lines: Vec<Value> = file.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let token = lines[1]["token"].as_str().unwrap();
+
+        let ada = app.signs_up("ada").await;
+        for _ in 0..5 {
+            ada.call("GET", "/timeline", None).await.expect(200);
+        }
+        too_many(&ada.call("GET", "/timeline", None).await, 5);
+        // One after another, and the role's own listener as well as the gateway.
+        for door in app.doors(chirp::wire::routes::Role::Timeline) {
+            for _ in 0..12 {
+                let answer = reads(&app, door, token).await.expect(200);
+                let counted = answer.headers.keys().find(|k| k.as_str().starts_with("ratelimit"));
+                assert_eq!(counted, None, "{answer:?}");
+            }
+        }
+        too_many(&ada.call("GET", "/timeline", None).await, 7);
+
+        // Whoever only says so is counted.
+        let mine = Claims { uncounted: true, ..claims(&ada.session.user) };
+        let signer = Signer::of(&app).await;
+        let expired = Claims { exp: mine.iat - 1, ..mine.clone() };
+        for forged in [Signer::new("k", &[7; 32]).sign(&mine), signer.sign(&expired)] {
+            too_many(&reads(&app, app.address, &forged).await, 7);
+        }
+
+        // Log-ins are counted for everybody, and what comes of one is an ordinary token.
+        let bearer = format!("Bearer {token}");
+        let head = [("authorization", bearer.as_str())];
+        let body = json!({ "handle": lines[1]["handle"], "password": lines[0]["password"] });
+        let logs_in = || app.client.call(app.address, "POST", "/sessions", &head, Some(&body));
+        let session: Session = logs_in().await.unwrap().expect(201).json();
+        too_many(&logs_in().await.unwrap(), 2);
+        too_many(&reads(&app, app.address, &session.access_token).await, 7);
+        let body = json!({ "refresh_token": session.refresh_token });
+        let next = app.client.call(app.address, "POST", "/sessions", &head, Some(&body)).await;
+        let next: Session = next.unwrap().expect(201).json();
+        too_many(&reads(&app, app.address, &next.access_token).await, 7);
+
+        let calls = |role| app.metric(role);
+        assert!(calls("chirp_uncounted_total{role=\"gateway\"}").await >= 12 + 3);
+        assert!(calls("chirp_uncounted_total{role=\"timeline\"}").await >= 12);
+    }
+
+    mod one_process {
+        #[tokio::test]
+        async fn a_token_of_a_seed_goes_on_where_everybody_is_refused() {
+            let shape = crate::support::Shape::OneProcess;
+            super::a_token_of_a_seed_goes_on_where_everybody_is_refused(shape).await;
+        }
+    }
+
+    mod one_process_per_role {
+        #[tokio::test]
+        async fn a_token_of_a_seed_goes_on_where_everybody_is_refused() {
+            let shape = crate::support::Shape::PerRole;
+            super::a_token_of_a_seed_goes_on_where_everybody_is_refused(shape).await;
+        }
+    }
+}
+
 mod by_log_ins {
     use super::*;
 

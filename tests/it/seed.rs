@@ -103,6 +103,34 @@ mod one_process {
             1 + plan.by_author()[0].len()
         );
     }
+
+    #[tokio::test]
+    async fn whom_many_follow_from_the_start_is_read_at_read_time() {
+        let changed = [("CHIRP_FANOUT_CELEBRITY_FOLLOWERS", "100")];
+        let mut app = TestApp::prepare(Shape::OneProcess, &changed);
+        app.has_databases().await;
+        json_of(&app.runs(&["seed", "demo"]));
+        let plan = plan("demo", 1);
+        app.launch().await;
+        let lines = credentials(&app.data_dir().join("credentials.jsonl"));
+        let follower = plan.graph().followers.of(0)[0];
+        let session = |user: u32| {
+            let handle = plan.account(user).handle;
+            json!({ "handle": handle.as_str(), "password": lines[0]["password"] })
+        };
+        let mut actors = Vec::new();
+        for user in [0, follower] {
+            let login = session(user);
+            let answer = app.client.call(app.address, "POST", "/sessions", &[], Some(&login)).await;
+            actors.push(Actor::with(&app, answer.unwrap().expect(201).json::<Session>()));
+        }
+        let tweet = actors[0].tweets("to all of you").await;
+        actors[1].eventually_sees(tweet.id).await;
+        let pushed = app.metric("chirp_deliveries_total").await;
+        let spared = app.metric("chirp_writes_saved_total").await;
+        let followers = plan.graph().followers.of(0).len() as u64;
+        assert!(followers > 100 && pushed + spared < 10, "{pushed} and {spared} of {followers}");
+    }
 }
 
 #[test]

@@ -7,11 +7,11 @@ use rusqlite::{Connection, params};
 use super::{
     graph::{self, Count, add_count},
     sqlite::{Db, Fault, Statements, bound, key},
-    timeline_store::{put_tweet, write_pairs},
+    timeline_store::{SqlTimelines, put_tweet, write_pairs},
 };
 use crate::{
-    domain::{Body, PairChange},
-    ports::{Account, Outcome, PasswordHash, Read, SeedMark, SeedStore, SeedUser},
+    domain::{Body, PairChange, UserId, fanout::Class},
+    ports::{Account, Outcome, PasswordHash, Read, SeedMark, SeedStore, SeedUser, TimelineStore},
 };
 
 const STORE: &str = "seeds";
@@ -139,6 +139,17 @@ impl SeedStore for Seeds {
         }
         let put = move |conn: &Connection| batch.iter().try_for_each(|body| put_truth(conn, body));
         self.tweet.write(STORE, put).await
+    }
+
+    async fn pulled(&self, authors: &[UserId]) -> Outcome<()> {
+        let copy = SqlTimelines::new(self.timeline.clone());
+        for &author in authors {
+            let ended = copy.set_class(author, Class::Pull).await;
+            if !ended.is_done() {
+                return ended;
+            }
+        }
+        Outcome::Done(())
     }
 
     async fn finish(&self, password: &PasswordHash) -> Outcome<()> {

@@ -2,6 +2,11 @@
 //!
 //! Tokens are the business of the roles. The gateway vouches for the client's address with the
 //! service token, after it has thrown away whatever the client itself says about that.
+//!
+//! There is one exception: a token that claims that no limit counts its owner's calls is checked here
+//! too, as addresses are counted here. It is ready without keys all the same, as ordinary calls need none
+//! and whoever claims is counted until they are there; and it asks for none before somebody claims, so
+//! that it costs nothing where nobody does.
 
 mod forward;
 mod page;

@@ -15,7 +15,11 @@ use http::StatusCode;
 use tower::ServiceExt;
 
 use crate::{
-    services::kit::fakes::{Replica, TOKEN, Take, World, ask},
+    domain::SessionId,
+    services::kit::{
+        fakes::{Issuer, Replica, TOKEN, Take, World, ask},
+        token::Claims,
+    },
     wire::routes::{ROUTES, Role},
 };
 
@@ -207,4 +211,71 @@ async fn a_stream_whose_body_never_comes_is_not_held_for_ever() {
         let Ok(answer) = asked.await.expect("it is answered");
         assert_eq!(answer.status(), 504, "and its place is free again");
     }
+}
+
+/// A gateway that lets an address make one call a minute, with its loops.
+async fn strict(world: &mut World) -> Router {
+    world.config.http.address_calls_per_minute = 1;
+    let service = super::build(world.common(Role::Gateway));
+    assert!(*service.ready.borrow(), "it is ready whoever else is");
+    let gateway = service.public.clone();
+    world.start(service).await;
+    gateway
+}
+
+fn uncounted(issuer: &Issuer) -> String {
+    let claims = Claims { uncounted: true, ..issuer.claims(1) };
+    format!("Bearer {}", issuer.key.sign(&claims).unwrap())
+}
+
+async fn reads(gateway: &Router, authorization: &str) -> u16 {
+    ask(gateway, "GET /timeline", &[("authorization", authorization)], "").await.status
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_asked_for_when_a_call_first_claims_that_nobody_counts_it() {
+    let mut world = World::new();
+    let issuer = Issuer::start(&world);
+    let timeline = echo(&world, Role::Timeline);
+    let gateway = strict(&mut world).await;
+    let ordinary = format!("Bearer {}", issuer.token(2));
+    let asked = [reads(&gateway, &ordinary).await, reads(&gateway, &ordinary).await];
+    world.rt.sleep(Duration::from_mins(1)).await;
+    assert_eq!((asked, calls(&issuer.replica)), ([200, 429], 0), "nobody claimed anything");
+    let claiming = uncounted(&issuer);
+    for _ in 0..3 {
+        assert_eq!(reads(&gateway, &claiming).await, 200);
+    }
+    assert_eq!(reads(&gateway, &ordinary).await, 429);
+    assert_eq!(calls(&timeline), 4);
+    issuer.revoked.lock().push(SessionId(1));
+    world.rt.sleep(world.config.auth.revocation_poll() * 2).await;
+    assert_eq!(reads(&gateway, &claiming).await, 429, "the session was ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_claims_it_while_no_keys_can_be_had_is_counted_and_asks_for_them_no_more_than_others() {
+    let mut world = World::new();
+    let issuer = Issuer::start(&world);
+    issuer.replica.takes.lock().extend([Take::Shed; 1_000]);
+    echo(&world, Role::Timeline);
+    let gateway = strict(&mut world).await;
+    let claiming = uncounted(&issuer);
+    let started = world.rt.now();
+    assert_eq!(reads(&gateway, &claiming).await, 200, "the one call of this minute");
+    for _ in 0..100 {
+        assert_eq!(reads(&gateway, &claiming).await, 429);
+    }
+    let waited = world.rt.now().since(started);
+    assert!(waited < Duration::from_secs(8), "the first thirty wait for keys: {waited:?}");
+    let polls = world.config.auth.revocation_poll();
+    world.rt.sleep(polls * 60).await;
+    // Keys and revocations, each tried twice.
+    let most = 4 * (60 + waited.as_secs() / polls.as_secs() + 2);
+    let asked = calls(&issuer.replica) as u64;
+    assert!((60..=most).contains(&asked), "{asked}");
+    issuer.replica.takes.lock().clear();
+    world.rt.sleep(Duration::from_mins(1)).await;
+    assert_eq!(reads(&gateway, &claiming).await, 200);
+    assert_eq!(reads(&gateway, &claiming).await, 200);
 }

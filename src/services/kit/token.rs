@@ -159,3 +159,54 @@ impl VerifyingKeys {
         data.map(|data| data.claims).map_err(|_| TokenError::Invalid)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What builds from before `uncounted` sign, and what they make of it.
+    #[test]
+    fn tokens_of_older_and_newer_builds_are_understood_and_ordinary_ones_say_nothing_new() {
+        let old = json!({
+            "sub": "1", "sid": "2", "handle": "ada", "name": "Ada", "iat": 3, "exp": 4,
+            "iss": "chirp", "aud": "chirp",
+        });
+        let claims: Claims = serde_json::from_value(old.clone()).unwrap();
+        assert!(!claims.uncounted);
+        assert_eq!(serde_json::to_value(&claims).unwrap(), old);
+        let mut newer = old;
+        newer["another"] = json!({"claim": true});
+        assert_eq!(serde_json::from_value::<Claims>(newer.clone()).unwrap(), claims);
+        newer["uncounted"] = json!(true);
+        assert_eq!(
+            serde_json::from_value::<Claims>(newer).unwrap(),
+            Claims { uncounted: true, ..claims }
+        );
+    }
+
+    #[test]
+    fn the_claim_is_seen_whatever_stands_before_it_and_a_name_cannot_feign_it() {
+        let key = SigningKey::new("k1", &[1; 32]).unwrap();
+        for length in 1..=50 {
+            let mut claims = Claims {
+                sub: UserId(1),
+                sid: SessionId(2),
+                handle: Handle::parse("ada").unwrap(),
+                name: DisplayName::parse(&"x".repeat(length)).unwrap(),
+                iat: 3,
+                exp: 4,
+                iss: ISSUER.to_owned(),
+                aud: ISSUER.to_owned(),
+                uncounted: true,
+            };
+            assert!(claims_uncounted(&key.sign(&claims).unwrap()), "{length}");
+            claims.uncounted = false;
+            assert!(!claims_uncounted(&key.sign(&claims).unwrap()), "{length}");
+            // The last claim of an ordinary token is none of the user's; even so.
+            claims.aud = r#"","uncounted":true}"#.to_owned();
+            assert!(!claims_uncounted(&key.sign(&claims).unwrap()), "{length}");
+        }
+    }
+}

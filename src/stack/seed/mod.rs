@@ -144,6 +144,8 @@ impl Target {
         if !done {
             self.users(plan, progress, told).await?;
             self.tweets(plan, progress, told).await?;
+            let limit = config.services.fanout.celebrity_followers;
+            self.written(self.store.pulled(&plan.followed_by(limit)).await)?;
             password = Some(new_password(rt, config).await?);
         }
         let (users, edges, tweets) = (plan.users(), plan.graph().edges(), plan.tweets());

@@ -144,6 +144,13 @@ impl Plan {
         self.versions(self.graph.followers.of(user), self.graph.following.of(user))
     }
 
+    /// Users whom at least `limit` follow.
+    #[must_use]
+    pub fn followed_by(&self, limit: u64) -> Vec<UserId> {
+        let many = |&user: &u32| self.graph.followers.of(user).len() as u64 >= limit;
+        (0..self.users()).filter(many).map(|user| self.id(user)).collect()
+    }
+
     /// The users of `row`, each with the version of a pair in which each had followed by a call.
     fn versions(&self, row: &[u32], back: &[u32]) -> Vec<(UserId, u64)> {
         let mut back = back.iter().copied().peekable();

@@ -12,8 +12,8 @@ use crate::{
         postgres::{Pg, UserStores, seeds::PgSeeds},
     },
     config::Config,
-    domain::Body,
-    ports::{KeyStore, Outcome, PasswordHash, Read, SeedMark, SeedStore, SeedUser},
+    domain::{Body, UserId, fanout::Class},
+    ports::{KeyStore, Outcome, PasswordHash, Read, SeedMark, SeedStore, SeedUser, TimelineStore},
     rt::Rt,
 };
 
@@ -80,6 +80,16 @@ impl SeedStore for Servers {
             return copied;
         }
         self.truth.tweets(&batch).await
+    }
+
+    async fn pulled(&self, authors: &[UserId]) -> Outcome<()> {
+        for &author in authors {
+            let ended = self.copy.set_class(author, Class::Pull).await;
+            if !ended.is_done() {
+                return ended;
+            }
+        }
+        Outcome::Done(())
     }
 
     async fn finish(&self, password: &PasswordHash) -> Outcome<()> {

@@ -192,8 +192,12 @@ async fn a_lie_among_thousands_of_pages_is_found_and_the_truth_raises_no_alarm()
         let deliveries = &report["audit"]["deliveries"];
         eprintln!("{lie:?} in round {round}: told {told} times of {deliveries}, found {found:?}");
         // Of few deliveries none may be the one in ten thousand.
+        if told == 0 && lie == Lie::Drops {
+            // What an author has just written, or a reader has seen, is missed as pages come.
+            continue;
+        }
         if told == 0 {
-            assert!(found.is_empty() && [Lie::None, Lie::Drops].contains(&lie), "{found:?}");
+            assert!(found.is_empty() && lie == Lie::None, "{lie:?}: {found:?}");
             continue;
         }
         assert!(found.contains(kind), "{lie:?}, {told}: {}", report["audit"]["violations"]);

@@ -128,3 +128,51 @@ async fn the_same_load_leaves_the_same_timelines_under_each_strategy() {
     };
     assert!(rows("push") > 100.0 && rows("pull") == 0.0 && rows("hybrid") == 0.0);
 }
+
+#[tokio::test]
+async fn what_is_broken_on_a_timetable_is_mended_and_marked() {
+    let app = seeded(&[]).await;
+    let faults = app.data_dir().join("faults.toml");
+    let freeze = "[[fault]]\nat = \"1s\"\ndo = \"freeze\"\nwhat = \"chirp\"\nlasts = \"600ms\"\n";
+    fs::write(&faults, freeze).unwrap();
+    let file = faults.display().to_string();
+    let (code, report, told) = load(&app, PAGES, &["--chaos", &file]).await;
+    assert!(matches!(code, Some(0 | 97)), "{code:?}: {told}");
+    let marks = report["marks"].as_array().unwrap();
+    assert_eq!((marks.len(), &marks[0]["what"]), (1, &"freeze chirp".into()), "{told}");
+    assert_eq!(marks[0]["failed"], Value::Null);
+    assert_eq!(report["audit"]["kinds"], serde_json::json!({}));
+    // Whoever came soon after its beginning waited for nearly all of it.
+    assert!(count(&report["operations"][0]["corrected"]["max_us"]) > 400_000, "{told}");
+    fs::write(&faults, freeze.replace("chirp", "redis")).unwrap();
+    let (code, _, told) = load(&app, PAGES, &["--chaos", &file]).await;
+    assert!(code == Some(2) && told.contains("there is no part `redis`"), "{told}");
+}
+
+#[tokio::test]
+async fn what_each_operation_costs_is_written_down() {
+    let app = seeded(&[]).await;
+    let file = app.data_dir().join("costs.json");
+    let profile = PAGES.replace("3s", "2s");
+    let path = app.data_dir().join("costs.toml");
+    fs::write(&path, profile).unwrap();
+    let mut command = chirp(&["load", "--quiet", "--profile"]);
+    command.arg(&path).arg("--data-dir").arg(app.data_dir()).arg("--calibrate").arg(&file);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 97)), "{output:?}");
+    let costs: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(costs["schema"], "chirp.calibration/1");
+    let all = costs["operations"].as_array().unwrap();
+    let names: Vec<&str> = all.iter().map(|of| of["operation"].as_str().unwrap()).collect();
+    assert_eq!(names, ["timeline", "author", "profile", "post", "follow", "unfollow", "block"]);
+    for of in all {
+        let quantiles = of["service_us"].as_array().unwrap();
+        assert_eq!((count(&of["errors"]), quantiles.len()), (0, 200), "{of}");
+        assert!(quantiles.is_sorted_by_key(count), "{of}");
+        assert!(of["cpu_s"]["chirp"].as_f64().unwrap() > 0.0, "{of}");
+    }
+    let of = |name: &str| all.iter().find(|of| of["operation"] == name).unwrap();
+    assert!(of("timeline")["answer_bytes"].as_f64().unwrap() > 1_000.0);
+    assert!(of("post")["request_bytes"].as_f64().unwrap() > 50.0);
+    assert!(of("post")["followers"].as_f64().unwrap() > 1.0);
+}

@@ -20,8 +20,11 @@ use crate::{
     ports::{
         Bus, GraphStore, KeyStore, Kind, Outbox, Outcome, Read, StoreError, StoredKey, UserStore,
     },
-    services::kit::fakes::{Answer, Applier, MemBus, Replica, TOKEN, World, Wrong},
-    wire::routes::Role,
+    services::kit::{
+        fakes::{Answer, Applier, MemBus, Replica, TOKEN, World, Wrong},
+        token::{Claims, SigningKey, VerifyingKeys},
+    },
+    wire::{api::Jwks, routes::Role},
 };
 
 struct Users {
@@ -154,6 +157,40 @@ async fn a_refresh_token_works_once_and_its_reuse_ends_the_session() {
     assert_eq!(users.replica.ask_as(access, "GET /me", "").await.status, 401, "at once, here");
     assert_eq!(refresh(&second.json["refresh_token"]).await.status, 401);
     assert_eq!(refresh(&json!("guess")).await.status, 401);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_route_gives_a_token_that_is_not_counted_whatever_token_the_caller_has() {
+    let mut world = World::new();
+    world.config.http.address_logins_per_minute = 3;
+    let users = Users::start_in(world).await;
+    let first = users.sign_up("ada").await.json;
+    let stored = users.mem.keys.lock()[0].clone();
+    let key = SigningKey::new(&stored.kid, &stored.seed).unwrap();
+    let claims = |token: &serde_json::Value| -> Claims {
+        let keys = VerifyingKeys::new(&Jwks { keys: vec![key.jwk().clone()] });
+        keys.verify(token.as_str().unwrap()).unwrap()
+    };
+    let own = claims(&first["access_token"]);
+    let uncounted = key.sign(&Claims { uncounted: true, ..own.clone() }).unwrap();
+    let asks = async |line: &str, body: serde_json::Value| {
+        let answer = users.replica.ask_as(&uncounted, line, &body.to_string()).await;
+        (answer.status, answer.json)
+    };
+    let (status, second) =
+        asks("POST /sessions", json!({"refresh_token": first["refresh_token"]})).await;
+    assert_eq!(status, 201);
+    let log_in = json!({"handle": "ada", "password": "correct horse"});
+    let (status, third) = asks("POST /sessions", log_in.clone()).await;
+    assert_eq!(status, 201);
+    let sign_up = json!({"handle": "bob", "password": "correct horse"});
+    let (status, fourth) = asks("POST /users", sign_up).await;
+    assert_eq!(status, 201);
+    for session in [&first, &second, &third, &fourth] {
+        assert!(!claims(&session["access_token"]).uncounted, "{session}");
+    }
+    // And what costs a hash is counted for everybody.
+    assert_eq!(asks("POST /sessions", log_in).await.0, 429);
 }
 
 #[tokio::test(start_paused = true)]

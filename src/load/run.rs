@@ -1,7 +1,7 @@
 //! A run from its first call to its report.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -27,7 +27,7 @@ use super::{
     profile::Profile,
     report::{Report, Sample},
     restore::restore,
-    schedule::{Action, Schedule},
+    schedule::{Schedule, Sums, sums},
     seen::Tag,
     slo::Slo,
     stats::{Tick, Totals},
@@ -50,8 +50,6 @@ const BEGIN_PAUSE: Duration = Duration::from_millis(200);
 const STOP_LOOK: Duration = Duration::from_millis(50);
 /// With nothing but errors for so long the target is taken for dead.
 const DEAD_AFTER: Duration = Duration::from_secs(10);
-/// Users whose counts are compared.
-const COUNTED_MAX: usize = 200;
 /// Without an admin listener, what is on its way gets this long after the last request.
 const SETTLE: Duration = Duration::from_secs(5);
 /// The most followed are always among those who are audited: this many of them.
@@ -127,41 +125,6 @@ pub enum Progress {
     Phase(&'static str),
     /// One of several runs begins, or what came of it.
     Trial(String),
-}
-
-/// What a schedule comes to.
-#[derive(Clone, Debug, Default)]
-pub struct Sums {
-    /// Requests.
-    pub arrivals: u64,
-    /// Posts.
-    pub posts: u64,
-    /// Pairs that are changed.
-    pub changes: u64,
-    /// Some who are followed, unfollowed or blocked.
-    counted: BTreeSet<u32>,
-}
-
-/// Adds a schedule up.
-#[must_use]
-pub fn sums(schedule: Schedule) -> Sums {
-    let mut sums = Sums::default();
-    for due in schedule {
-        sums.arrivals += 1;
-        match due.action {
-            Action::Post(_) => sums.posts += 1,
-            Action::Follow(other) | Action::Unfollow(other) | Action::Block(other) => {
-                sums.changes += 1;
-                for user in [due.user, other] {
-                    if sums.counted.len() < COUNTED_MAX {
-                        sums.counted.insert(user);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    sums
 }
 
 /// What a run has gathered, out of which its report is made.

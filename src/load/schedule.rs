@@ -18,6 +18,8 @@ use crate::graph::Random;
 const SETTLED: Duration = Duration::from_secs(2);
 /// Tries to find a pair that an operation can be done with; then a timeline is read instead.
 const TRIES: usize = 16;
+/// Users whose counts are compared.
+const COUNTED_MAX: usize = 200;
 /// The ten most followed, of [`Actors::Celebrities`].
 const CELEBRITIES: u32 = 10;
 
@@ -224,4 +226,39 @@ impl Iterator for Schedule {
         let (user, action) = self.act(at);
         Some(Due { at, user, action })
     }
+}
+
+/// What a schedule comes to.
+#[derive(Clone, Debug, Default)]
+pub struct Sums {
+    /// Requests.
+    pub arrivals: u64,
+    /// Posts.
+    pub posts: u64,
+    /// Pairs that are changed.
+    pub changes: u64,
+    /// Some who are followed, unfollowed or blocked.
+    pub counted: BTreeSet<u32>,
+}
+
+/// Adds a schedule up.
+#[must_use]
+pub fn sums(schedule: Schedule) -> Sums {
+    let mut sums = Sums::default();
+    for due in schedule {
+        sums.arrivals += 1;
+        match due.action {
+            Action::Post(_) => sums.posts += 1,
+            Action::Follow(other) | Action::Unfollow(other) | Action::Block(other) => {
+                sums.changes += 1;
+                for user in [due.user, other] {
+                    if sums.counted.len() < COUNTED_MAX {
+                        sums.counted.insert(user);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    sums
 }

@@ -109,7 +109,7 @@ mod one_process {
         let changed = [("CHIRP_FANOUT_CELEBRITY_FOLLOWERS", "100")];
         let mut app = TestApp::prepare(Shape::OneProcess, &changed);
         app.has_databases().await;
-        json_of(&app.runs(&["seed", "demo"]));
+        json_of(&app.runs(&["seed", "demo", "--json"]));
         let plan = plan("demo", 1);
         app.launch().await;
         let lines = credentials(&app.data_dir().join("credentials.jsonl"));

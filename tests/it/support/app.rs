@@ -170,9 +170,7 @@ impl TestApp {
         let data = self.data_dir();
         let all = [args, &["--data-dir", data.to_str().unwrap()]].concat();
         let mut command = chirp(&all);
-        if self.servers.is_some() {
-            command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.folder.path()).output().unwrap()
     }
 

